@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Compiler attributes, single-copy loads and stores, and the small macros that every file uses.
+ */
+#ifndef FUSEWIRE_BASE_COMPILER_H
+#define FUSEWIRE_BASE_COMPILER_H
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** must_check - the caller has to look at the return value. */
+#define must_check __attribute__((warn_unused_result))
+/** printf_like - @fmt is the index of the format argument, @args of the first variable one. */
+#define printf_like(fmt, args) __attribute__((format(printf, fmt, args)))
+/** cold_path - the function is rarely called: keep it out of the way of the hot code. */
+#define cold_path __attribute__((cold, noinline))
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/** CACHE_LINE - bytes that two cores cannot write at the same time without disturbing each other. */
+#define CACHE_LINE	64
+#define cache_aligned __attribute__((aligned(CACHE_LINE)))
+
+/**
+ * READ_ONCE - load @x exactly once, without tearing (for naturally aligned words).
+ *
+ * Memory that somebody else can write (a guest, another thread) is loaded with this into a local,
+ * and only the local is checked and used.
+ */
+#define READ_ONCE(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
+/** WRITE_ONCE - store @v into @x exactly once. */
+#define WRITE_ONCE(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELAXED)
+
+/** array_size - number of elements of the array @a (not of a pointer). */
+#define array_size(a) (sizeof(a) / sizeof((a)[0]))
+
+/** container_of - the structure of @type whose member @member is at @ptr. */
+#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+
+#define min_of(a, b)                                                                               \
+	({                                                                                         \
+		__auto_type _a = (a);                                                              \
+		__auto_type _b = (b);                                                              \
+		_a < _b ? _a : _b;                                                                 \
+	})
+#define max_of(a, b)                                                                               \
+	({                                                                                         \
+		__auto_type _a = (a);                                                              \
+		__auto_type _b = (b);                                                              \
+		_a > _b ? _a : _b;                                                                 \
+	})
+
+/** round_up_to - @x rounded up to a multiple of @align, a power of two. The caller rules out overflow. */
+#define round_up_to(x, align) (((x) + ((align) - 1)) & ~((__typeof__(x))(align) - 1))
+
+/** cpu_relax - tell the core that this is a spin loop. */
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield" ::: "memory");
+#else
+	__asm__ volatile("" ::: "memory");
+#endif
+}
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The process's log: one line per event on stderr (or a sink that a test sets).
+ */
+#ifndef FUSEWIRE_BASE_LOG_H
+#define FUSEWIRE_BASE_LOG_H
+
+#include "base/compiler.h"
+
+/** enum log_level - how much to say; each level includes those before it. */
+enum log_level {
+	LOG_LEVEL_OFF,
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARN,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG,
+};
+
+/**
+ * struct log_ratelimit - bounds what a guest or peer can make us write.
+ * @window_ns: start of the current one-second window
+ * @nr: lines in this window
+ * @nr_dropped: lines suppressed since the last one written
+ *
+ * Zero-initialise. At most LOG_RATELIMIT_LINES a second pass; the next line that passes says how many
+ * did not. May be used from several threads; the counts are then approximate, the bound is not.
+ */
+struct log_ratelimit {
+	uint64_t window_ns;
+	uint32_t nr;
+	uint32_t nr_dropped;
+};
+
+/** LOG_RATELIMIT_LINES - lines per second that one struct log_ratelimit lets through. */
+#define LOG_RATELIMIT_LINES 5
+
+/**
+ * log_init() - set what is logged.
+ * @level: the last level that is written
+ * @ident: short prefix of each line, e.g. "fusewire run"; must stay valid
+ */
+void log_init(enum log_level level, const char *ident);
+
+/**
+ * log_level_parse() - "off", "error", "warn", "info", "debug" to a level.
+ *
+ * Return: 0, or -EINVAL with *@ret_level untouched.
+ */
+int must_check log_level_parse(const char *text, enum log_level *ret_level);
+
+/** log_enabled() - would a line of @level be written? */
+bool log_enabled(enum log_level level);
+
+/** log_at() - write one line; the newline is added. Context: any thread; one write(2) per line. */
+void printf_like(2, 3) log_at(enum log_level level, const char *fmt, ...);
+
+/**
+ * log_ratelimit_pass() - may the caller write a line now?
+ *
+ * For everything whose frequency a guest, VMM or daemon controls.
+ */
+bool log_ratelimit_pass(struct log_ratelimit *rl);
+
+#define log_error(...) log_at(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_warn(...)  log_at(LOG_LEVEL_WARN, __VA_ARGS__)
+#define log_info(...)  log_at(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...)                                                                             \
+	do {                                                                                       \
+		if (unlikely(log_enabled(LOG_LEVEL_DEBUG)))                                        \
+			log_at(LOG_LEVEL_DEBUG, __VA_ARGS__);                                      \
+	} while (0)
+/** log_warn_ratelimited - a warning that a guest or peer can cause; @rl bounds it. */
+#define log_warn_ratelimited(rl, ...)                                                              \
+	do {                                                                                       \
+		if (log_ratelimit_pass(rl))                                                        \
+			log_warn(__VA_ARGS__);                                                     \
+	} while (0)
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The driver's processor architecture, as far as FUSE lets it show: raw open(2) flags.
+ */
+#ifndef FUSEWIRE_FUSE_ARCH_H
+#define FUSEWIRE_FUSE_ARCH_H
+
+#include "base/compiler.h"
+
+/**
+ * enum fuse_arch - families of Linux architectures with the same open(2) flags.
+ *
+ * FUSE_ARCH_NATIVE: the driver's is the one that we were built for; nothing is translated.
+ */
+enum fuse_arch {
+	FUSE_ARCH_NATIVE,
+	FUSE_ARCH_GENERIC, /* x86, s390, riscv, loongarch: asm-generic values */
+	FUSE_ARCH_ARM,	   /* arm, arm64 */
+	FUSE_ARCH_POWERPC,
+	FUSE_ARCH_MIPS,
+	FUSE_ARCH_SPARC,
+	FUSE_ARCH_ALPHA,
+	FUSE_ARCH_PARISC,
+};
+
+/**
+ * fuse_arch_parse() - the architecture with this name ("x86", "arm64", "s390x", "native", ...).
+ *
+ * Return: 0, or -EINVAL with *@ret_arch untouched.
+ */
+int must_check fuse_arch_parse(const char *name, enum fuse_arch *ret_arch);
+
+/**
+ * fuse_arch_open_flags() - the driver's open flags in our own values.
+ *
+ * Flags that have no name anywhere are passed as they are.
+ */
+uint32_t fuse_arch_open_flags(enum fuse_arch arch, uint32_t flags);
+
+#endif

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One FUSE session between a driver that nobody trusts and a file system that nobody trusts.
+ *
+ * Decodes and validates what the driver sends, checks what the file system answers, translates between the
+ * driver's byte order, architecture and protocol minor and the daemon's, and keeps the ledger: what the
+ * driver believes to have (node ids with lookup counts, open handles, locks).
+ *
+ * Life of a request, all on the caller's memory (struct fuse_request has no allocation of its own):
+ *
+ *	fuse_session_header()   header read and checked; says how many bytes of arguments to copy
+ *	fuse_session_decode()   arguments checked and translated, node ids and handles looked up and pinned
+ *	   (the service works)
+ *	fuse_session_finish()   reply checked and translated, ledger updated, pins dropped
+ *
+ * Context: header, decode and finish may run on any threads at once; init, end and restart exclude them all
+ * (the device drains before).
+ */
+#ifndef FUSEWIRE_FUSE_SESSION_H
+#define FUSEWIRE_FUSE_SESSION_H
+
+#include <errno.h>
+
+#include "base/compiler.h"
+#include "fuse/abi.h"
+#include "fuse/arch.h"
+#include "fuse/opcode.h"
+
+/** FUSE_ARGS_INLINE - bytes of header and arguments that every caller's buffer must hold. */
+#define FUSE_ARGS_INLINE 4800
+/** FUSE_ARGS_MAX - bytes of header and arguments of the largest request that is copied whole. */
+#define FUSE_ARGS_MAX	 (72u << 10)
+
+struct fuse_session;
+struct ledger_node;
+struct ledger_handle;
+
+/**
+ * struct fuse_request - one request on its way through the session; embedded in the caller's.
+ * @hdr: the daemon's view of the header: native byte order, ->unique set by the caller between header and
+ *       decode, ->nodeid and ->len the daemon's
+ * @driver_unique: what the driver's reply must carry
+ * @op: table entry of the opcode
+ * @copy_bytes: after header: bytes behind the 40-byte header to copy before decode (≤ FUSE_ARGS_MAX - 40)
+ * @msg_bytes: after decode: header and arguments in the caller's buffer, for the daemon
+ * @payload_off: after decode: offset in the driver's message where the payload begins
+ * @payload_bytes: after decode: bytes of payload that follow, 0 for none
+ * @reply_max: bytes of reply body (without header) that fit what the driver left and asked for
+ * @in_bytes: bytes of the message as the driver sent it, header included
+ * @driver_nodeid: node id as the driver named it
+ * @swapped: the driver's byte order is not ours
+ * @pins: ledger entries held while the request is under way; private to the session
+ * @args: copies of the few arguments that the reply check needs; private to the session
+ */
+struct fuse_request {
+	struct fuse_in_header hdr;
+	uint64_t driver_unique;
+	const struct fuse_opcode_info *op;
+	uint32_t copy_bytes;
+	uint32_t msg_bytes;
+	uint32_t payload_off;
+	uint32_t payload_bytes;
+	uint32_t reply_max;
+	uint32_t in_bytes;
+	uint64_t driver_nodeid;
+	bool swapped;
+	struct {
+		struct ledger_node *node[2];
+		struct ledger_handle *handle[2];
+	} pins;
+	struct {
+		uint64_t fh;
+		uint64_t lock_owner;
+		uint32_t size;
+		uint32_t flags;
+	} args;
+};
+
+/**
+ * struct fuse_session_config - fixed for the life of a session object.
+ * @arch: the driver's architecture
+ * @use_ledger: track and check node ids and handles (struct service.checks_ids is false)
+ */
+struct fuse_session_config {
+	enum fuse_arch arch;
+	bool use_ledger;
+};
+
+/** fuse_session_new() - no session yet: only INIT is accepted. Return: 0 or -ENOMEM. */
+int must_check fuse_session_new(struct fuse_session **ret_session,
+				const struct fuse_session_config *config);
+/** fuse_session_free() - NULL is allowed; no request may be under way. */
+void fuse_session_free(struct fuse_session *session);
+
+/**
+ * fuse_session_header() - read the header of a request.
+ * @raw: the first 40 bytes, a private copy
+ * @readable: bytes of the driver's whole message (the header's len must be equal)
+ * @writable: bytes that the driver left for the reply, header included
+ * @req: filled in
+ *
+ * When the message is too short for a header the caller cannot reply at all and does not come here.
+ * On every error @req->driver_unique and @req->swapped are set, so that fuse_session_out_header() works.
+ *
+ * Return: 0; -EINVAL (bad length); -ENOSYS (opcode unknown); -EIO (no session: INIT must come first);
+ * -E2BIG (arguments above FUSE_ARGS_MAX); -EINVAL when @writable cannot hold the smallest reply.
+ */
+int must_check fuse_session_header(struct fuse_session *session, const void *raw, size_t readable,
+				   size_t writable, struct fuse_request *req);
+
+/**
+ * fuse_session_decode() - check and translate the arguments.
+ * @buf: the caller's buffer: bytes 0-39 are free for the header, bytes from 40 on hold @req->copy_bytes bytes as copied from the
+ *       driver; afterwards @req->msg_bytes bytes of message for the daemon
+ * @cap: size of @buf, ≥ 40 + @req->copy_bytes + 64
+ *
+ * FORGET, BATCH_FORGET: the ledger is updated and the message cut to what the daemon must hear; -ENODATA when
+ * that is nothing. INIT and DESTROY are decoded but belong to the caller.
+ *
+ * Return: 0, with everything pinned that the request uses: fuse_session_finish() must follow. Negative errno
+ * for the driver's reply, nothing pinned: -EINVAL, -ENAMETOOLONG, -ESTALE (node of a daemon that is gone), -EBADF
+ * (handle), -ENOSYS, -EIO, -EBUSY.
+ */
+int must_check fuse_session_decode(struct fuse_session *session, struct fuse_request *req, void *buf,
+				   size_t cap);
+
+/**
+ * fuse_session_finish() - check and translate the reply, update the ledger, drop the pins.
+ * @error: what the service said: 0 or a negative errno
+ * @body: reply body, private memory, contiguous; changed in place. NULL for opaque bodies (op->reply ==
+ *        FUSE_REPLY_DATA) that are already in place
+ * @len: bytes of body
+ * @delivered: false when nobody will see the reply any more; the ledger still learns of it
+ *
+ * Return: 0 or the negative errno that goes into the driver's reply (body left out then).
+ */
+int must_check fuse_session_finish(struct fuse_session *session, struct fuse_request *req, int error,
+				   void *body, size_t len, bool delivered);
+
+/**
+ * fuse_session_out_header() - the reply's header in the driver's byte order.
+ * @error: 0 or negative errno
+ * @body_bytes: length of the body that follows
+ */
+void fuse_session_out_header(const struct fuse_request *req, int error, size_t body_bytes,
+			     struct fuse_out_header *ret_out);
+
+/**
+ * fuse_session_init() - the driver sent INIT: begin a session.
+ * @req: decoded INIT
+ * @msg: its message as decode left it
+ * @daemon: the file system's (cleaned) INIT reply
+ * @ret_reply: reply body for the driver, in its byte order
+ * @ret_len: bytes of it (the driver's minor decides)
+ *
+ * A session before it must have been ended (fuse_session_end_next() returned 0).
+ * Return: 0 or the negative errno for the driver (-EPROTO: major or minor that we do not speak).
+ */
+int must_check fuse_session_init(struct fuse_session *session, const struct fuse_request *req,
+				 const void *msg, const struct fuse_init_out *daemon,
+				 struct fuse_init_out *ret_reply, size_t *ret_len);
+
+/** fuse_session_active() - was INIT answered and not ended since? */
+bool fuse_session_active(const struct fuse_session *session);
+
+/**
+ * fuse_session_end_next() - the session is over: the next message that pays back what the driver still had.
+ * @unique: for the message
+ * @buf: at least FUSE_ARGS_INLINE bytes
+ * @ret_req: op, hdr, msg_bytes set as after decode; nothing pinned; the reply goes nowhere
+ *
+ * First posix locks (FLUSH), then RELEASE and RELEASEDIR, then FORGET. Context: no request of the session is under way,
+ * except earlier messages made here.
+ *
+ * Return: 1 with a message, 0 when the ledger is empty.
+ */
+int must_check fuse_session_end_next(struct fuse_session *session, uint64_t unique, void *buf,
+				     struct fuse_request *ret_req);
+
+/**
+ * fuse_session_daemon_lost() - all node ids and handles but the root are stale from now on: they get -ESTALE,
+ * their FORGETs and RELEASEs are answered without the daemon, and a new daemon's equal numbers are told from
+ * them. Context: may run beside header, decode and finish.
+ */
+void fuse_session_daemon_lost(struct fuse_session *session);
+
+/**
+ * fuse_init_build() - the INIT that we send to a daemon, as a Linux 7.45 kernel would, less what cannot work
+ * over virtio.
+ * @buf: at least 40 + sizeof(struct fuse_init_in) bytes
+ *
+ * Return: bytes of message.
+ */
+size_t fuse_init_build(void *buf, uint64_t unique);
+
+/**
+ * fuse_init_accept() - check a daemon's INIT reply.
+ * @msg: the message, out header included, @len bytes
+ * @ret_out: reply filled up to today's size, bits that cannot work over virtio removed, limits applied
+ * @ret_why: on error a static text for people
+ *
+ * Return: 0, or -EPROTO (malformed, major other than 7, minor below 12), or the daemon's own error.
+ */
+int must_check fuse_init_accept(const void *msg, size_t len, uint64_t unique,
+				struct fuse_init_out *ret_out, const char **ret_why);
+
+#endif
