@@ -73,10 +73,33 @@ static inline void guest_write64(le64 __guest *p, uint64_t v)
 	WRITE_ONCE(((le64 *)guest_strip(p))->raw, htole64(v));
 }
 
+/* The halves of the barrier pairs with the driver; each use names its other half. */
+static inline uint16_t guest_read16_acquire(const le16 __guest *p)
+{
+	return le16toh(__atomic_load_n(&((const le16 *)guest_strip(p))->raw, __ATOMIC_ACQUIRE));
+}
+
+static inline uint64_t guest_read64_acquire(const le64 __guest *p)
+{
+	return le64toh(__atomic_load_n(&((const le64 *)guest_strip(p))->raw, __ATOMIC_ACQUIRE));
+}
+
+static inline void guest_write16_release(le16 __guest *p, uint16_t v)
+{
+	__atomic_store_n(&((le16 *)guest_strip(p))->raw, htole16(v), __ATOMIC_RELEASE);
+}
+
+static inline void guest_write64_release(le64 __guest *p, uint64_t v)
+{
+	__atomic_store_n(&((le64 *)guest_strip(p))->raw, htole64(v), __ATOMIC_RELEASE);
+}
+
 /** guest_copy_from() - snapshot @len bytes of driver memory into @dst; check the snapshot. */
 static inline void guest_copy_from(void *dst, const void __guest *src, size_t len)
 {
 	memcpy(dst, guest_strip(src), len);
+	/* Keeps the compiler from loading the source again in place of the snapshot. */
+	__asm__ volatile("" ::: "memory");
 }
 
 #endif

@@ -93,6 +93,13 @@ int must_check mem_table_map_iov(const struct mem_table *table, gpa_t addr, uint
 				 struct iovec *iov, unsigned int iov_cap);
 
 /**
+ * mem_table_count_iov() - how many segments mem_table_map_iov() would give.
+ *
+ * Return: the number (≥ 1); -EFAULT when any byte is outside the table or @len is 0.
+ */
+int must_check mem_table_count_iov(const struct mem_table *table, gpa_t addr, uint64_t len);
+
+/**
  * mem_table_gpa_of() - the guest address of a pointer that this table mapped; for the dirty log.
  *
  * Return: true and *@ret_gpa, or false for a pointer outside.

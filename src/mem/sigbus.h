@@ -17,6 +17,13 @@
  * Return: 0; -ENOSPC when SIGBUS_GUARDS_MAX ranges are guarded; negative errno of sigaction(2).
  */
 int must_check sigbus_guard_add(void *addr, size_t len);
+/**
+ * sigbus_guard_add_paged() - sigbus_guard_add() for a mapping with pages of its own size (hugetlbfs).
+ * @page_bytes: granularity of a repair, a power of two; @addr and @len are multiples of it
+ *
+ * Return: as sigbus_guard_add().
+ */
+int must_check sigbus_guard_add_paged(void *addr, size_t len, size_t page_bytes);
 /** sigbus_guard_remove() - stop guarding the range that begins at @addr; call before munmap(2). */
 void sigbus_guard_remove(void *addr);
 /** sigbus_nr_repaired() - pages replaced so far, in the whole process. */
