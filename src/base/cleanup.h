@@ -15,19 +15,19 @@
 #define autoclose __attribute__((cleanup(cleanup_close)))
 
 /** TAKE_PTR - the value of the pointer variable @p, which is NULL afterwards. */
-#define TAKE_PTR(p)                                                                                \
-	({                                                                                         \
-		__auto_type _taken = (p);                                                          \
-		(p) = NULL;                                                                        \
-		_taken;                                                                            \
+#define TAKE_PTR(p)                       \
+	({                                \
+		__auto_type _taken = (p); \
+		(p) = NULL;               \
+		_taken;                   \
 	})
 
 /** TAKE_FD - the value of the descriptor variable @fd, which is -1 afterwards. */
-#define TAKE_FD(fd)                                                                                \
-	({                                                                                         \
-		int _taken = (fd);                                                                 \
-		(fd) = -1;                                                                         \
-		_taken;                                                                            \
+#define TAKE_FD(fd)                \
+	({                         \
+		int _taken = (fd); \
+		(fd) = -1;         \
+		_taken;            \
 	})
 
 static inline void cleanup_free(void *p)

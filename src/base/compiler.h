@@ -17,11 +17,13 @@
 /** cold_path - the function is rarely called: keep it out of the way of the hot code. */
 #define cold_path __attribute__((cold, noinline))
 
+/** likely, unlikely - tell the compiler which way a branch on the hot path goes. */
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 /** CACHE_LINE - bytes that two cores cannot write at the same time without disturbing each other. */
-#define CACHE_LINE	64
+#define CACHE_LINE 64
+/** cache_aligned - begin the variable or field on a line of its own. */
 #define cache_aligned __attribute__((aligned(CACHE_LINE)))
 
 /**
@@ -37,24 +39,29 @@
 /** array_size - number of elements of the array @a (not of a pointer). */
 #define array_size(a) (sizeof(a) / sizeof((a)[0]))
 
+/* clang-format 14 takes "(ptr) -" for a cast. */
+/* clang-format off */
 /** container_of - the structure of @type whose member @member is at @ptr. */
 #define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 
-#define min_of(a, b)                                                                               \
-	({                                                                                         \
-		__auto_type _a = (a);                                                              \
-		__auto_type _b = (b);                                                              \
-		_a < _b ? _a : _b;                                                                 \
-	})
-#define max_of(a, b)                                                                               \
-	({                                                                                         \
-		__auto_type _a = (a);                                                              \
-		__auto_type _b = (b);                                                              \
-		_a > _b ? _a : _b;                                                                 \
-	})
-
 /** round_up_to - @x rounded up to a multiple of @align, a power of two. The caller rules out overflow. */
 #define round_up_to(x, align) (((x) + ((align) - 1)) & ~((__typeof__(x))(align) - 1))
+/* clang-format on */
+
+/** min_of - the smaller of @a and @b, each evaluated once; compare numbers of the same signedness. */
+#define min_of(a, b)                  \
+	({                            \
+		__auto_type _a = (a); \
+		__auto_type _b = (b); \
+		_a < _b ? _a : _b;    \
+	})
+/** max_of - the larger of @a and @b, as min_of. */
+#define max_of(a, b)                  \
+	({                            \
+		__auto_type _a = (a); \
+		__auto_type _b = (b); \
+		_a > _b ? _a : _b;    \
+	})
 
 /** cpu_relax - tell the core that this is a spin loop. */
 static inline void cpu_relax(void)

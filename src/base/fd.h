@@ -13,7 +13,8 @@ int must_check fd_set_nonblock(int fd, bool on);
 /**
  * fd_signal() - make the reader of an eventfd, or of a pipe that stands in for one, wake up.
  *
- * Writes 8 bytes. Context: any thread; does not block when @fd is O_NONBLOCK. A full counter or pipe
+ * Writes 8 bytes. The process must ignore SIGPIPE: the reader of a pipe may be gone. Context: any thread;
+ * does not block when @fd is O_NONBLOCK. A full counter or pipe
  * (EAGAIN) is success: the reader has a wake-up waiting. Return: 0 or negative errno.
  */
 int fd_signal(int fd);

@@ -37,7 +37,8 @@ size_t iov_copy_out(void *dst, const struct iovec *iov, unsigned int nr, size_t 
 	return len - left;
 }
 
-size_t iov_copy_in(const struct iovec *iov, unsigned int nr, size_t off, const void *src, size_t len)
+size_t iov_copy_in(const struct iovec *iov, unsigned int nr, size_t off, const void *src,
+		   size_t len)
 {
 	const char *from = src;
 	size_t left = len;

@@ -45,6 +45,15 @@ bool log_enabled(enum log_level level)
 	return level != LOG_LEVEL_OFF && level <= log_max_level;
 }
 
+static void log_strip_control(char *text)
+{
+	for (; *text; text++) {
+		/* Bytes from 0x80 up stay: they are UTF-8, in names that people want to recognise. */
+		if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			*text = '?';
+	}
+}
+
 void log_at(enum log_level level, const char *fmt, ...)
 {
 	int saved_errno = errno;
@@ -59,11 +68,13 @@ void log_at(enum log_level level, const char *fmt, ...)
 		     level == LOG_LEVEL_INFO ? "" : ": ");
 	if (n < 0 || (size_t)n >= sizeof(line) - 1)
 		n = 0;
+	errno = saved_errno;
 	va_start(args, fmt);
 	m = vsnprintf(line + n, sizeof(line) - 1 - (size_t)n, fmt, args);
 	va_end(args);
 	if (m > 0)
 		n = min_of(n + m, (int)sizeof(line) - 2);
+	log_strip_control(line);
 	line[n] = '\n';
 	/* Nobody can be told that stderr is gone. */
 	if (write(STDERR_FILENO, line, (size_t)n + 1) < 0)
@@ -73,18 +84,21 @@ void log_at(enum log_level level, const char *fmt, ...)
 
 bool log_ratelimit_pass(struct log_ratelimit *rl)
 {
-	uint64_t now = clock_now_ns();
-	uint64_t window = __atomic_load_n(&rl->window_ns, __ATOMIC_RELAXED);
+	uint64_t second =
+		clock_now_ns() / NSEC_PER_SEC + 1; /* not 0: a zeroed struct is in the past */
+	uint64_t old = __atomic_load_n(&rl->state, __ATOMIC_RELAXED);
+	uint64_t new;
 	uint32_t dropped;
 
-	if (now - window >= NSEC_PER_SEC &&
-	    __atomic_compare_exchange_n(&rl->window_ns, &window, now, false, __ATOMIC_RELAXED,
-					__ATOMIC_RELAXED))
-		__atomic_store_n(&rl->nr, 0, __ATOMIC_RELAXED);
-	if (__atomic_fetch_add(&rl->nr, 1, __ATOMIC_RELAXED) >= LOG_RATELIMIT_LINES) {
-		__atomic_fetch_add(&rl->nr_dropped, 1, __ATOMIC_RELAXED);
-		return false;
-	}
+	do {
+		/* Another thread may have read a later clock: never go back, or the second counts twice. */
+		new = old >> 8 >= second ? old + 1 : second << 8 | 1;
+		if ((new & 0xff) > LOG_RATELIMIT_LINES) {
+			__atomic_fetch_add(&rl->nr_dropped, 1, __ATOMIC_RELAXED);
+			return false;
+		}
+	} while (!__atomic_compare_exchange_n(&rl->state, &old, new, true, __ATOMIC_RELAXED,
+					      __ATOMIC_RELAXED));
 	dropped = __atomic_exchange_n(&rl->nr_dropped, 0, __ATOMIC_RELAXED);
 	if (dropped)
 		log_warn("%u similar messages suppressed", dropped);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The process's log: one line per event on stderr (or a sink that a test sets).
+ * The process's log: one line per event on stderr.
  */
 #ifndef FUSEWIRE_BASE_LOG_H
 #define FUSEWIRE_BASE_LOG_H
@@ -16,23 +16,22 @@ enum log_level {
 	LOG_LEVEL_DEBUG,
 };
 
-/**
- * struct log_ratelimit - bounds what a guest or peer can make us write.
- * @window_ns: start of the current one-second window
- * @nr: lines in this window
- * @nr_dropped: lines suppressed since the last one written
- *
- * Zero-initialise. At most LOG_RATELIMIT_LINES a second pass; the next line that passes says how many
- * did not. May be used from several threads; the counts are then approximate, the bound is not.
- */
-struct log_ratelimit {
-	uint64_t window_ns;
-	uint32_t nr;
-	uint32_t nr_dropped;
-};
-
 /** LOG_RATELIMIT_LINES - lines per second that one struct log_ratelimit lets through. */
 #define LOG_RATELIMIT_LINES 5
+
+/**
+ * struct log_ratelimit - bounds what a guest or peer can make us write.
+ * @state: the clock second that is being counted, shifted left by 8, and in the low 8 bits the lines
+ *         that passed in it; one word, so that several threads cannot pass more than the bound
+ * @nr_dropped: lines suppressed since the last one written
+ *
+ * Zero-initialise. At most LOG_RATELIMIT_LINES pass in each second of the monotonic clock; one more line
+ * says how many did not, before the next that passes. May be used from several threads.
+ */
+struct log_ratelimit {
+	uint64_t state;
+	uint32_t nr_dropped;
+};
 
 /**
  * log_init() - set what is logged.
@@ -51,7 +50,14 @@ int must_check log_level_parse(const char *text, enum log_level *ret_level);
 /** log_enabled() - would a line of @level be written? */
 bool log_enabled(enum log_level level);
 
-/** log_at() - write one line; the newline is added. Context: any thread; one write(2) per line. */
+/**
+ * log_at() - write one line; the newline is added.
+ *
+ * Control characters become '?': names and messages of guests and daemons can neither forge a line nor
+ * drive the terminal. Long lines are cut. errno is kept, and "%m" works.
+ *
+ * Context: any thread; one write(2) per line.
+ */
 void printf_like(2, 3) log_at(enum log_level level, const char *fmt, ...);
 
 /**
@@ -64,16 +70,16 @@ bool log_ratelimit_pass(struct log_ratelimit *rl);
 #define log_error(...) log_at(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warn(...)  log_at(LOG_LEVEL_WARN, __VA_ARGS__)
 #define log_info(...)  log_at(LOG_LEVEL_INFO, __VA_ARGS__)
-#define log_debug(...)                                                                             \
-	do {                                                                                       \
-		if (unlikely(log_enabled(LOG_LEVEL_DEBUG)))                                        \
-			log_at(LOG_LEVEL_DEBUG, __VA_ARGS__);                                      \
+#define log_debug(...)                                        \
+	do {                                                  \
+		if (unlikely(log_enabled(LOG_LEVEL_DEBUG)))   \
+			log_at(LOG_LEVEL_DEBUG, __VA_ARGS__); \
 	} while (0)
 /** log_warn_ratelimited - a warning that a guest or peer can cause; @rl bounds it. */
-#define log_warn_ratelimited(rl, ...)                                                              \
-	do {                                                                                       \
-		if (log_ratelimit_pass(rl))                                                        \
-			log_warn(__VA_ARGS__);                                                     \
+#define log_warn_ratelimited(rl, ...)          \
+	do {                                   \
+		if (log_ratelimit_pass(rl))    \
+			log_warn(__VA_ARGS__); \
 	} while (0)
 
 #endif

@@ -50,14 +50,17 @@ int must_check loop_modify(struct loop *loop, struct loop_watch *w, uint32_t eve
 /** loop_remove() - stop watching; @w->fn is not called any more, even for events already collected. */
 void loop_remove(struct loop *loop, struct loop_watch *w);
 
-/** loop_timer_arm() - call @t->fn in @delay_ns; an armed timer is moved. */
+/** loop_timer_arm() - call @t->fn in @delay_ns; an armed timer is moved. Timers that are due fire in the order of their deadlines. */
 void loop_timer_arm(struct loop *loop, struct loop_timer *t, uint64_t delay_ns);
 /** loop_timer_cancel() - no-op when not armed. */
 void loop_timer_cancel(struct loop *loop, struct loop_timer *t);
 
 /** loop_run() - dispatch until loop_stop(). Return: 0 or negative errno of epoll_wait(2). */
 int must_check loop_run(struct loop *loop);
-/** loop_stop() - make loop_run() return after the current callback. Context: any thread, or a signal handler. */
+/**
+ * loop_stop() - make loop_run() return after the current callback; events not yet dispatched are found
+ * again by the next loop_run(). Context: any thread, or a signal handler.
+ */
 void loop_stop(struct loop *loop);
 
 #endif
