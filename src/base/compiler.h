@@ -42,7 +42,7 @@
 /* clang-format 14 takes "(ptr) -" for a cast. */
 /* clang-format off */
 /** container_of - the structure of @type whose member @member is at @ptr. */
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 
 /** round_up_to - @x rounded up to a multiple of @align, a power of two. The caller rules out overflow. */
 #define round_up_to(x, align) (((x) + ((align) - 1)) & ~((__typeof__(x))(align) - 1))
