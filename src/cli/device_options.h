@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "device/device.h"
+#include "virtio/virtq.h"
 
 /**
  * struct device_options - what the user chose.
@@ -45,33 +46,36 @@ enum device_option {
 };
 
 /** DEVICE_OPTIONS_LONG - entries for a subcommand's struct option array. */
-#define DEVICE_OPTIONS_LONG                                                                        \
-	{ "socket", required_argument, NULL, DEVICE_OPTION_SOCKET },                               \
-	{ "socket-path", required_argument, NULL, DEVICE_OPTION_SOCKET },                          \
-	{ "fd", required_argument, NULL, DEVICE_OPTION_FD },                                       \
-	{ "tag", required_argument, NULL, DEVICE_OPTION_TAG },                                     \
-	{ "queues", required_argument, NULL, DEVICE_OPTION_QUEUES },                               \
-	{ "queue-size", required_argument, NULL, DEVICE_OPTION_QUEUE_SIZE },                       \
-	{ "poll-us", required_argument, NULL, DEVICE_OPTION_POLL_US },                             \
-	{ "drain-ms", required_argument, NULL, DEVICE_OPTION_DRAIN_MS },                           \
-	{ "arch", required_argument, NULL, DEVICE_OPTION_ARCH },                                   \
-	{ "inband-notifications", no_argument, NULL, DEVICE_OPTION_INBAND },                       \
-	{ "log-level", required_argument, NULL, DEVICE_OPTION_LOG_LEVEL },                         \
-	{ "ready-fd", required_argument, NULL, DEVICE_OPTION_READY_FD }
+#define DEVICE_OPTIONS_LONG                                                          \
+	{ "socket", required_argument, NULL, DEVICE_OPTION_SOCKET },                 \
+		{ "socket-path", required_argument, NULL, DEVICE_OPTION_SOCKET },    \
+		{ "fd", required_argument, NULL, DEVICE_OPTION_FD },                 \
+		{ "tag", required_argument, NULL, DEVICE_OPTION_TAG },               \
+		{ "queues", required_argument, NULL, DEVICE_OPTION_QUEUES },         \
+		{ "queue-size", required_argument, NULL, DEVICE_OPTION_QUEUE_SIZE }, \
+		{ "poll-us", required_argument, NULL, DEVICE_OPTION_POLL_US },       \
+		{ "drain-ms", required_argument, NULL, DEVICE_OPTION_DRAIN_MS },     \
+		{ "arch", required_argument, NULL, DEVICE_OPTION_ARCH },             \
+		{ "inband-notifications", no_argument, NULL, DEVICE_OPTION_INBAND }, \
+		{ "log-level", required_argument, NULL, DEVICE_OPTION_LOG_LEVEL },   \
+	{                                                                            \
+		"ready-fd", required_argument, NULL, DEVICE_OPTION_READY_FD          \
+	}
 
 /** DEVICE_OPTIONS_HELP - lines for --help. */
-#define DEVICE_OPTIONS_HELP                                                                        \
-	"Device options:\n"                                                                        \
-	"  --socket PATH          listen for a VMM on this vhost-user socket\n"                    \
-	"  --fd N                 serve on this already listening socket instead\n"                \
-	"  --tag TAG              name that the guest mounts, 1-36 bytes\n"                        \
-	"  --queues N             request queues offered (default 64)\n"                           \
-	"  --queue-size N         largest ring accepted (default 1024)\n"                          \
-	"  --poll-us N            look for more work for up to N us before sleeping (default 20)\n" \
-	"  --drain-ms N           wait N ms for requests when a queue stops (default 5000)\n"      \
-	"  --arch NAME            the guest's architecture (default: this machine's)\n"            \
-	"  --inband-notifications offer them; for User-mode Linux only\n"                          \
-	"  --log-level LEVEL      off, error, warn, info (default) or debug\n"                     \
+#define DEVICE_OPTIONS_HELP                                                                    \
+	"Device options:\n"                                                                    \
+	"  --socket PATH          listen for a VMM on this vhost-user socket\n"                \
+	"  --fd N                 serve on this already listening socket instead\n"            \
+	"  --tag TAG              name that the guest mounts, 1-36 bytes\n"                    \
+	"  --queues N             request queues offered (default 64)\n"                       \
+	"  --queue-size N         largest ring accepted (default 1024)\n"                      \
+	"  --poll-us N            look for more work for up to N us before sleeping (default " \
+	"20)\n"                                                                                \
+	"  --drain-ms N           wait N ms for requests when a queue stops (default 5000)\n"  \
+	"  --arch NAME            the guest's architecture (default: this machine's)\n"        \
+	"  --inband-notifications offer them; for User-mode Linux only\n"                      \
+	"  --log-level LEVEL      off, error, warn, info (default) or debug\n"                 \
 	"  --ready-fd N           write READY=1 to this descriptor when serving begins\n"
 
 /** device_options_init() - defaults. */

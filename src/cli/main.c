@@ -40,8 +40,9 @@ void cli_error(const char *fmt, ...)
 
 static void usage(FILE *out)
 {
-	fprintf(out, "Usage: fusewire COMMAND [OPTION...]\n\n"
-		     "Serves unmodified FUSE file systems as virtio-fs devices.\n\nCommands:\n");
+	fprintf(out,
+		"Usage: fusewire COMMAND [OPTION...]\n\n"
+		"Serves unmodified FUSE file systems as virtio-fs devices.\n\nCommands:\n");
 	for (size_t i = 0; i < array_size(commands); i++)
 		fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
 	fprintf(out, "\n'fusewire COMMAND --help' tells the options of one.\n");

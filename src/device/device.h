@@ -11,7 +11,7 @@
 /** DEVICE_REQUEST_QUEUES_MAX - request queues of one device. */
 #define DEVICE_REQUEST_QUEUES_MAX 256
 /** DEVICE_TAG_BYTES - size of the tag field; a tag of this length has no NUL (virtio 1.2, 5.11.4). */
-#define DEVICE_TAG_BYTES	  36
+#define DEVICE_TAG_BYTES 36
 
 /**
  * struct device_config - what the user chose.

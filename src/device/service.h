@@ -30,6 +30,8 @@ struct service;
  * @flush: end of a batch of ->submit() from one queue thread; send what was held back. NULL if not needed.
  * @interrupt: the driver, or the device while it drains, wants the request with this unique to end early.
  *          Best effort, as FUSE_INTERRUPT is. NULL if the service never waits.
+ * @stop: the device goes away: end every request that is under way, now, with an error; no more will come.
+ *          NULL if ->submit() always ends them itself.
  * @free: release everything; called when no request is under way.
  */
 struct service_ops {
@@ -37,6 +39,7 @@ struct service_ops {
 	void (*submit)(struct service *svc, struct request *req);
 	void (*flush)(struct service *svc);
 	void (*interrupt)(struct service *svc, uint64_t unique);
+	void (*stop)(struct service *svc);
 	void (*free)(struct service *svc);
 };
 

@@ -104,6 +104,15 @@ int must_check virtq_new(struct virtq **ret_vq, const struct virtq_setup *setup)
 void virtq_free(struct virtq *vq);
 
 /**
+ * virtq_move() - the memory of a live ring was mapped anew, or its dirty log changed: use other addresses.
+ * @setup: desc, driver, device, log and log_addr are taken over; format and size must be the same; all else
+ *         (positions, chains that are out, in-flight area) stays as it is
+ *
+ * Context: excludes the pop and the push side. Return: 0, or -EINVAL with the ring unchanged.
+ */
+int must_check virtq_move(struct virtq *vq, const struct virtq_setup *setup);
+
+/**
  * virtq_pop() - take the next available chain.
  * @mem: the table that the addresses are looked up in; the chain's iovecs live as long as it does
  * @chain: @iov and @iov_cap set by the caller, the rest is filled in
