@@ -29,6 +29,11 @@ void log_init(enum log_level level, const char *ident)
 	log_ident = ident;
 }
 
+void log_set_level(enum log_level level)
+{
+	log_max_level = level;
+}
+
 int log_level_parse(const char *text, enum log_level *ret_level)
 {
 	for (size_t i = 0; i < array_size(level_names); i++) {

@@ -40,6 +40,9 @@ struct log_ratelimit {
  */
 void log_init(enum log_level level, const char *ident);
 
+/** log_set_level() - change the level alone. Context: before other threads run. */
+void log_set_level(enum log_level level);
+
 /**
  * log_level_parse() - "off", "error", "warn", "info", "debug" to a level.
  *

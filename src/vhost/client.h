@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The front-end side of vhost-user: connects to a back-end as a VMM does, with memory and rings of our own.
+ *
+ * Used by the load generator and by tests. Context: one thread; calls block until the back-end answers, at
+ * most VHOST_CLIENT_TIMEOUT_MS for one message.
+ */
+#ifndef FUSEWIRE_VHOST_CLIENT_H
+#define FUSEWIRE_VHOST_CLIENT_H
+
+#include "virtio/virtq.h"
+
+/** VHOST_CLIENT_TIMEOUT_MS - how long a back-end may take for one reply. */
+#define VHOST_CLIENT_TIMEOUT_MS 10000
+/** VHOST_CLIENT_GPA - where the client's memory begins in the address space that it shows. */
+#define VHOST_CLIENT_GPA 0x100000000ull
+
+struct vhost_client;
+
+/**
+ * struct vhost_client_config - what to set up.
+ * @path: the back-end's socket
+ * @nr_queues: queues to use, hiprio included, ≥ 1
+ * @queue_size: descriptors per ring
+ * @format: split or packed; packed needs the back-end to offer it
+ * @event_idx: use event indices if the back-end offers them
+ * @indirect: use indirect descriptors if the back-end offers them
+ * @arena_bytes: shared memory for requests, beside the rings
+ */
+struct vhost_client_config {
+	const char *path;
+	unsigned int nr_queues;
+	uint32_t queue_size;
+	enum virtq_format format;
+	bool event_idx;
+	bool indirect;
+	size_t arena_bytes;
+};
+
+/**
+ * struct vhost_client_ring - where one ring lies; for virtq_driver_new().
+ * @desc: descriptor area
+ * @driver: driver area
+ * @device: device area
+ * @kick_fd: write to wake the device
+ * @call_fd: non-blocking; readable when the device interrupts
+ */
+struct vhost_client_ring {
+	void *desc;
+	void *driver;
+	void *device;
+	int kick_fd;
+	int call_fd;
+};
+
+/**
+ * vhost_client_new() - connect, negotiate, share memory, start all rings.
+ * @ret_why: on error a static text: which step failed
+ *
+ * Return: 0; -EOPNOTSUPP when the back-end does not offer what @config insists on; -EPROTO for a wrong reply;
+ * -ETIMEDOUT; negative errno.
+ */
+int must_check vhost_client_new(struct vhost_client **ret_client,
+				const struct vhost_client_config *config, const char **ret_why);
+/** vhost_client_free() - stop the rings, close the connection. NULL is allowed. */
+void vhost_client_free(struct vhost_client *client);
+
+/** vhost_client_ring() - ring @index, < config.nr_queues. */
+const struct vhost_client_ring *vhost_client_ring(const struct vhost_client *client,
+						  unsigned int index);
+/** vhost_client_features() - virtio features that were negotiated. */
+uint64_t vhost_client_features(const struct vhost_client *client);
+/**
+ * vhost_client_arena() - memory for requests.
+ * @ret_gpa: its address for descriptors
+ */
+void *vhost_client_arena(const struct vhost_client *client, uint64_t *ret_gpa);
+/** vhost_client_base() - the whole shared memory, which begins at VHOST_CLIENT_GPA. */
+void *vhost_client_base(const struct vhost_client *client, size_t *ret_bytes);
+
+#endif
