@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Sends and receives vhost-user messages, and the one table that says what each message must look like.
+ */
+#ifndef FUSEWIRE_VHOST_MESSAGE_H
+#define FUSEWIRE_VHOST_MESSAGE_H
+
+#include "vhost/protocol.h"
+
+struct vhost_session;
+
+/**
+ * struct vhost_msg - one message with the descriptors that came with it, or go with it.
+ * @header: as on the wire
+ * @payload: @header.size bytes are valid
+ * @fds: descriptors; a received message owns them until the handler takes one with TAKE_FD()
+ * @nr_fds: entries of @fds
+ */
+struct vhost_msg {
+	struct vhost_header header;
+	union vhost_payload payload;
+	int fds[VHOST_FDS_MAX];
+	unsigned int nr_fds;
+};
+
+/** vhost_msg_close_fds() - close the descriptors that nobody took. */
+void vhost_msg_close_fds(struct vhost_msg *msg);
+
+/**
+ * enum vhost_reply_kind - what a front-end waits for after a message.
+ * @VHOST_REPLY_ACK: nothing; a u64 (0: done) when it set NEED_REPLY and negotiated REPLY_ACK
+ * @VHOST_REPLY_ALWAYS: a reply of its own, whatever NEED_REPLY says
+ */
+enum vhost_reply_kind {
+	VHOST_REPLY_ACK,
+	VHOST_REPLY_ALWAYS,
+};
+
+/** VHOST_NO_FEATURE - struct vhost_msg_info.feature: the message needs none. */
+#define VHOST_NO_FEATURE 0xff
+
+/**
+ * vhost_handler - does what a message asks.
+ * @session: the connection
+ * @msg: the message, sizes and number of descriptors checked
+ * @reply: VHOST_REPLY_ALWAYS: the payload, its header.size, fds; zeroed before
+ *
+ * Return: 0; -EPROTO when the front-end broke the protocol (the connection is closed); other negative errno
+ * when it could not be done (the acknowledgement says so, if one is wanted).
+ */
+typedef int (*vhost_handler)(struct vhost_session *session, struct vhost_msg *msg,
+			     struct vhost_msg *reply);
+
+/**
+ * struct vhost_msg_info - one row of the message table.
+ * @name: without the VHOST_USER_ prefix
+ * @handler: NULL when we do not offer the message: it is a violation then
+ * @size_min: smallest payload, bytes
+ * @size_max: largest payload, bytes
+ * @fds_min: fewest descriptors
+ * @fds_max: most descriptors
+ * @feature: protocol feature that must have been negotiated, or VHOST_NO_FEATURE
+ * @reply: what the front-end waits for
+ */
+struct vhost_msg_info {
+	const char *name;
+	vhost_handler handler;
+	uint16_t size_min;
+	uint16_t size_max;
+	uint8_t fds_min;
+	uint8_t fds_max;
+	uint8_t feature;
+	enum vhost_reply_kind reply;
+};
+
+/** vhost_msg_info() - the row of message @request. Return: NULL for a number that no spec has. */
+const struct vhost_msg_info *vhost_msg_info(uint32_t request);
+
+/**
+ * struct vhost_receiver - puts one message after another together from a stream.
+ * @msg: the message under way
+ * @got: bytes of header and payload so far
+ * @error: what was wrong, after -EPROTO; static text
+ */
+struct vhost_receiver {
+	struct vhost_msg msg;
+	size_t got;
+	const char *error;
+};
+
+/** vhost_receiver_init() - before the first message. */
+void vhost_receiver_init(struct vhost_receiver *rx);
+/** vhost_receiver_fini() - close descriptors of a message that was not complete. */
+void vhost_receiver_fini(struct vhost_receiver *rx);
+
+/**
+ * vhost_receive() - read what is there, without blocking.
+ * @sock: stream socket
+ * @ret_msg: the complete message; the caller closes the descriptors left in it
+ *
+ * The header is checked as soon as it is complete, before the payload is waited for: version, no reply bit, known
+ * number, payload within the table's sizes. Descriptors belong to the first bytes of a message.
+ *
+ * Return: 1 with a message; 0 when more must come first; -EPIPE at the end of the stream; -EPROTO with
+ * @rx->error for what no front-end may send; negative errno of recvmsg(2).
+ */
+int must_check vhost_receive(struct vhost_receiver *rx, int sock, struct vhost_msg *ret_msg);
+
+/**
+ * vhost_send() - send a message with its descriptors, which stay the caller's.
+ *
+ * Does not block: a peer whose socket is full gets -EAGAIN and no part of the message, or -EMSGSIZE when only
+ * a part of it went out; then the stream is of no more use.
+ *
+ * Return: 0; -EAGAIN; -EMSGSIZE; negative errno of sendmsg(2).
+ */
+int must_check vhost_send(int sock, const struct vhost_msg *msg);
+
+#endif
