@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Starts a command so that it, and all that it starts, meets a message socket in place of /dev/fuse.
+ *
+ * Theory of operation
+ * -------------------
+ * One thread per launch answers intercepted calls and reaps children. It must not be the thread that stops
+ * queues: that one waits for the daemon, and the daemon may wait in an intercepted open(2).
+ *
+ * Daemons go to the background: the command's process ends with status 0 and a grandchild serves. Since this
+ * process is the reaper of orphans (PR_SET_CHILD_SUBREAPER), waitpid(2) sees all of them sooner or later, and
+ * says ECHILD when nothing is left. That, and no list of ours, is the end of the launch.
+ *
+ * A command that fails before it mounted anything ends the launch: what it left running gets a short time.
+ * Winding up goes in steps (nothing, SIGTERM, SIGKILL, give up), one grace period each.
+ */
+#include "launch/launch.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "launch/processes.h"
+#include "launch/spawn.h"
+#include "launch/supervise.h"
+
+/* What a command that failed may leave running for so long. */
+#define LAUNCH_FAILED_GRACE_NS (2 * NSEC_PER_SEC)
+/* Exit statuses remembered, for a server that is named after it died. */
+#define LAUNCH_REAPED_MAX 16
+
+enum launch_step {
+	STEP_RUN,
+	STEP_GRACE,
+	STEP_TERM,
+	STEP_KILL,
+	STEP_GIVE_UP,
+};
+
+struct launch {
+	struct launch_events events;
+	void *ctx;
+	struct supervisor *sup;
+	int child_fd; /* signalfd of SIGCHLD */
+	int wake_fd;
+	pthread_t thread;
+	bool thread_runs;
+	pid_t main_pid;
+
+	pthread_mutex_t lock; /* of what follows, up to the blank line */
+	pid_t server_pid;
+	bool main_reaped;
+	enum launch_step step;
+	uint64_t deadline_ns;
+	uint64_t grace_ns;
+
+	/* The thread's own. */
+	bool mounted;
+	bool nothing_left;
+	int main_status;
+	struct {
+		pid_t pid;
+		int status;
+	} reaped[LAUNCH_REAPED_MAX];
+	unsigned int nr_reaped;
+};
+
+int launch_prepare(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+static int launch_mounted(void *ctx, const struct launch_mount *mnt, int fd)
+{
+	struct launch *l = ctx;
+	int err = l->events.mounted(l->ctx, mnt, fd);
+
+	if (!err)
+		l->mounted = true;
+	return err;
+}
+
+static int launch_cloned(void *ctx, int fd)
+{
+	struct launch *l = ctx;
+
+	return l->events.cloned(l->ctx, fd);
+}
+
+static void launch_unmounted(void *ctx)
+{
+	struct launch *l = ctx;
+
+	l->events.unmounted(l->ctx);
+}
+
+static void launch_wind_up(struct launch *l, uint64_t grace_ns)
+{
+	uint64_t deadline_ns = clock_now_ns() + grace_ns;
+
+	pthread_mutex_lock(&l->lock);
+	if (l->step == STEP_RUN) {
+		l->step = STEP_GRACE;
+		l->deadline_ns = deadline_ns;
+		l->grace_ns = grace_ns;
+	} else {
+		l->deadline_ns = min_of(l->deadline_ns, deadline_ns);
+		l->grace_ns = min_of(l->grace_ns, grace_ns);
+	}
+	pthread_mutex_unlock(&l->lock);
+}
+
+static void launch_next_step(struct launch *l)
+{
+	enum launch_step step = STEP_RUN;
+
+	pthread_mutex_lock(&l->lock);
+	if (l->step != STEP_RUN && l->step < STEP_GIVE_UP && clock_now_ns() >= l->deadline_ns) {
+		step = ++l->step;
+		l->deadline_ns = clock_now_ns() + l->grace_ns;
+	}
+	pthread_mutex_unlock(&l->lock);
+	if (step == STEP_TERM || step == STEP_KILL) {
+		int nr = processes_signal(step == STEP_TERM ? SIGTERM : SIGKILL);
+
+		log_info("%s to %d processes that did not end by themselves",
+			 step == STEP_TERM ? "SIGTERM" : "SIGKILL", nr);
+	} else if (step == STEP_GIVE_UP) {
+		log_error("processes of the command cannot be ended");
+		l->nothing_left = true;
+	}
+}
+
+static int launch_timeout_ms(struct launch *l)
+{
+	uint64_t now = clock_now_ns(), deadline_ns;
+	enum launch_step step;
+
+	pthread_mutex_lock(&l->lock);
+	step = l->step;
+	deadline_ns = l->deadline_ns;
+	pthread_mutex_unlock(&l->lock);
+	if (step == STEP_RUN)
+		return -1;
+	if (deadline_ns <= now)
+		return 0;
+	return (int)min_of((deadline_ns - now) / NSEC_PER_MSEC + 1, (uint64_t)INT32_MAX);
+}
+
+static void launch_reap(struct launch *l)
+{
+	int status;
+	pid_t pid;
+
+	for (;;) {
+		/* Held over waitpid(): a process that is signalled under the lock is not reaped. */
+		pthread_mutex_lock(&l->lock);
+		pid = waitpid(-1, &status, WNOHANG);
+		if (pid == l->main_pid)
+			l->main_reaped = true;
+		pthread_mutex_unlock(&l->lock);
+		if (pid <= 0)
+			break;
+		log_debug("process %d ended, status %#x", (int)pid, (unsigned int)status);
+		l->reaped[l->nr_reaped % LAUNCH_REAPED_MAX].pid = pid;
+		l->reaped[l->nr_reaped % LAUNCH_REAPED_MAX].status = status;
+		l->nr_reaped++;
+		if (pid == l->main_pid) {
+			l->main_status = status;
+			if (status && !l->mounted)
+				launch_wind_up(l, LAUNCH_FAILED_GRACE_NS);
+		}
+	}
+	if (pid < 0 && errno == ECHILD)
+		l->nothing_left = true;
+}
+
+static int launch_status(struct launch *l)
+{
+	pid_t server;
+
+	pthread_mutex_lock(&l->lock);
+	server = l->server_pid;
+	pthread_mutex_unlock(&l->lock);
+	for (unsigned int i = 0; server && i < LAUNCH_REAPED_MAX; i++) {
+		if (l->reaped[i].pid == server)
+			return l->reaped[i].status;
+	}
+	return l->main_status;
+}
+
+static void *launch_thread(void *arg)
+{
+	struct launch *l = arg;
+	struct pollfd p[] = {
+		{ .fd = supervisor_fd(l->sup), .events = POLLIN },
+		{ .fd = l->child_fd, .events = POLLIN },
+		{ .fd = l->wake_fd, .events = POLLIN },
+	};
+
+	while (!l->nothing_left) {
+		struct signalfd_siginfo info;
+
+		if (poll(p, array_size(p), launch_timeout_ms(l)) < 0 && errno != EINTR)
+			break;
+		if (p[0].revents & POLLIN)
+			supervisor_handle(l->sup);
+		else if (p[0].revents)
+			p[0].fd = -1;
+		if (p[1].revents && read(l->child_fd, &info, sizeof(info)) > 0)
+			launch_reap(l);
+		if (p[2].revents && fd_drain_signal(l->wake_fd) < 0)
+			break;
+		launch_next_step(l);
+		for (unsigned int i = 0; i < array_size(p); i++)
+			p[i].revents = 0;
+	}
+	l->events.exited(l->ctx, launch_status(l));
+	return NULL;
+}
+
+static int launch_open_fds(struct launch *l)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	l->child_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (l->child_fd < 0)
+		return -errno;
+	l->wake_fd = eventfd_new();
+	return l->wake_fd < 0 ? l->wake_fd : 0;
+}
+
+static int launch_run(struct launch *l, char *const *argv, const char **ret_why)
+{
+	const struct supervisor_events events = {
+		.mounted = launch_mounted,
+		.cloned = launch_cloned,
+		.unmounted = launch_unmounted,
+		.ctx = l,
+	};
+	autoclose int notify_fd = -1;
+	sigset_t all, old;
+	int err;
+
+	*ret_why = "out of resources";
+	err = launch_open_fds(l);
+	if (err)
+		return err;
+	err = spawn_filtered(argv, &l->main_pid, &notify_fd, ret_why);
+	if (err)
+		return err;
+	*ret_why = "out of resources";
+	err = supervisor_new(&l->sup, notify_fd, &events);
+	if (err)
+		return err;
+	TAKE_FD(notify_fd);
+	/* Signals of the process are other threads' business. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = pthread_create(&l->thread, NULL, launch_thread, l);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (err)
+		return -err;
+	l->thread_runs = true;
+	return 0;
+}
+
+int launch_start(struct launch **ret_launch, char *const *argv, const struct launch_events *events,
+		 void *ctx, const char **ret_why)
+{
+	struct launch *l = calloc(1, sizeof(*l));
+	int err;
+
+	*ret_why = "out of memory";
+	if (!l)
+		return -ENOMEM;
+	pthread_mutex_init(&l->lock, NULL);
+	l->events = *events;
+	l->ctx = ctx;
+	l->child_fd = -1;
+	l->wake_fd = -1;
+	err = launch_run(l, argv, ret_why);
+	if (err) {
+		launch_free(l);
+		return err;
+	}
+	*ret_launch = l;
+	return 0;
+}
+
+void launch_set_server(struct launch *launch, pid_t pid)
+{
+	pthread_mutex_lock(&launch->lock);
+	launch->server_pid = pid;
+	pthread_mutex_unlock(&launch->lock);
+}
+
+void launch_finish(struct launch *launch, uint64_t grace_ns, bool terminate)
+{
+	if (terminate) {
+		pthread_mutex_lock(&launch->lock);
+		/* A server that is not our child is not signalled by its number: it may be gone. */
+		if (launch->server_pid &&
+		    waitid(P_PID, (id_t)launch->server_pid, NULL, WEXITED | WNOHANG | WNOWAIT) == 0)
+			kill(launch->server_pid, SIGTERM);
+		else if (!launch->main_reaped)
+			kill(launch->main_pid, SIGTERM);
+		pthread_mutex_unlock(&launch->lock);
+	}
+	launch_wind_up(launch, grace_ns);
+	fd_signal(launch->wake_fd);
+}
+
+static void launch_reap_all(struct launch *l)
+{
+	processes_signal(SIGKILL);
+	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+		continue;
+}
+
+void launch_free(struct launch *launch)
+{
+	if (!launch)
+		return;
+	if (launch->thread_runs) {
+		launch_finish(launch, 0, false);
+		pthread_join(launch->thread, NULL);
+	} else if (launch->main_pid) {
+		launch_reap_all(launch);
+	}
+	supervisor_free(launch->sup);
+	close_fd(&launch->child_fd);
+	close_fd(&launch->wake_fd);
+	pthread_mutex_destroy(&launch->lock);
+	free(launch);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Starts a command so that it, and all that it starts, meets a message socket in place of /dev/fuse.
+ */
+#ifndef FUSEWIRE_LAUNCH_LAUNCH_H
+#define FUSEWIRE_LAUNCH_LAUNCH_H
+
+#include <sys/types.h>
+
+#include "launch/mount_options.h"
+
+struct launch;
+
+/**
+ * struct launch_events - what happens to the command; called on the launch's own thread, except where it says
+ * otherwise. None of them may call launch_free().
+ * @mounted: the command mounted a FUSE file system. @fd is our end of an AF_UNIX SOCK_SEQPACKET pair whose
+ *           other end the daemon reads as /dev/fuse; it is the callee's if it returns 0. The daemon's mount(2) waits for the
+ *           return, and fails with a negative errno
+ * @cloned: one more socket of the same file system (FUSE_DEV_IOC_CLONE); as @mounted
+ * @unmounted: the daemon, or one of its children, called umount2(2) on it
+ * @exited: nothing of what was started is left. @status as from waitpid(2): of the process that
+ *          launch_set_server() named, if it was ours to reap, else of the command itself. The last call
+ */
+struct launch_events {
+	int (*mounted)(void *ctx, const struct launch_mount *mnt, int fd);
+	int (*cloned)(void *ctx, int fd);
+	void (*unmounted)(void *ctx);
+	void (*exited)(void *ctx, int status);
+};
+
+/**
+ * launch_prepare() - once per process, before its first thread: block SIGCHLD, become the reaper of orphans.
+ *
+ * From then on every child of this process is taken for a launch's. Return: 0 or negative errno.
+ */
+int must_check launch_prepare(void);
+
+/**
+ * launch_start() - start a command.
+ * @argv: NULL-terminated; looked up in PATH
+ * @events: copied
+ * @ctx: for the events
+ * @ret_why: on error a static text for people: what could not be done
+ *
+ * The command gets our standard streams, environment, working directory and process group. One launch at
+ * a time. Context: any thread of a process that called launch_prepare().
+ *
+ * Return: 0; -ENOENT, -EACCES, ... when the command cannot be executed; other negative errno.
+ */
+int must_check launch_start(struct launch **ret_launch, char *const *argv,
+			    const struct launch_events *events, void *ctx, const char **ret_why);
+
+/** launch_set_server() - the process that answers FUSE requests, whose exit status counts. Context: any thread. */
+void launch_set_server(struct launch *launch, pid_t pid);
+
+/**
+ * launch_finish() - all shall be gone soon: nothing for @grace_ns, then SIGTERM, after as long again SIGKILL.
+ * @terminate: SIGTERM at once to the process that serves (or, before there is one, to the command)
+ *
+ * Signals only processes that descend from the command. Context: any thread; may be called again, and the
+ * shorter time holds.
+ */
+void launch_finish(struct launch *launch, uint64_t grace_ns, bool terminate);
+
+/** launch_free() - end what is left by SIGKILL, reap it, free. Context: not from an event. NULL is allowed. */
+void launch_free(struct launch *launch);
+
+#endif

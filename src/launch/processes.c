@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The descendants of this process.
+ */
+#include "launch/processes.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+/* A chain of parents longer than this is cut: it changes while we walk. */
+#define PROCESSES_DEPTH 64
+
+static pid_t process_parent(pid_t pid)
+{
+	char path[64], text[512];
+	autoclose int fd = -1;
+	const char *p;
+	ssize_t n;
+	int parent;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	/* "PID (NAME) STATE PARENT ...", and the name may hold anything. */
+	p = strrchr(text, ')');
+	if (!p || sscanf(p + 1, " %*c %d", &parent) != 1)
+		return 0;
+	return parent;
+}
+
+static bool process_is_ours(pid_t pid)
+{
+	pid_t self = getpid();
+
+	for (int i = 0; i < PROCESSES_DEPTH && pid > 1; i++) {
+		pid = process_parent(pid);
+		if (pid == self)
+			return true;
+	}
+	return false;
+}
+
+int processes_signal(int sig)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *e;
+	int nr = 0;
+
+	if (!dir)
+		return -errno;
+	while ((e = readdir(dir))) {
+		pid_t pid = (pid_t)atoi(e->d_name);
+		autoclose int fd = -1;
+
+		if (pid <= 1 || pid == getpid())
+			continue;
+		fd = (int)syscall(SYS_pidfd_open, pid, 0);
+		if (fd < 0 || !process_is_ours(pid))
+			continue;
+		if (syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) == 0)
+			nr++;
+	}
+	closedir(dir);
+	return nr;
+}

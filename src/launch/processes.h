@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The descendants of this process.
+ */
+#ifndef FUSEWIRE_LAUNCH_PROCESSES_H
+#define FUSEWIRE_LAUNCH_PROCESSES_H
+
+#include <sys/types.h>
+
+#include "base/compiler.h"
+
+/**
+ * processes_signal() - send @sig to every descendant of this process.
+ *
+ * Descendants come from the parent field of /proc/PID/stat, walked from us downwards; a process that was reaped and whose number
+ * was given anew while we looked is not signalled, since a pidfd is opened before its parent is looked up.
+ * Processes that we may not signal are left out.
+ *
+ * Return: number of processes signalled, or negative errno when /proc cannot be read.
+ */
+int processes_signal(int sig);
+
+#endif

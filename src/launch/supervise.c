@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Answers the system calls that the filter passes on: hands out sockets for /dev/fuse and accepts mounts.
+ *
+ * Theory of operation
+ * -------------------
+ * open("/dev/fuse") makes a pair of message sockets. One end is put into the process (ADDFD with SEND, one step
+ * that also answers the call), the other waits in a table, under the inode number of the first. What the
+ * process does with its end (passes it from fusermount3 to its parent, forks, dups it) is not our concern:
+ * mount(2) names a descriptor, and /proc tells which socket that is. Then our end goes to the owner.
+ *
+ * A call that a signal interrupted comes a second time. Each answer can be given twice: an open leaves a
+ * socket behind whose other end is closed, which is swept when room is needed; a mount or clone that was
+ * done already is answered with success.
+ *
+ * This is no sandbox. Whoever runs the daemon trusts it with his rights, and calls that do not concern us
+ * continue with arguments that another thread may have changed after we looked. Nothing that *we* do
+ * depends on memory that was not copied first.
+ */
+#include "launch/supervise.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "launch/tracee.h"
+
+/* Devices opened and not mounted yet, plus those mounted. A daemon needs one and one per clone. */
+#define SUPERVISE_DEVICES 64
+/*
+ * Socket buffer, each way. A message must fit as a whole, and all replies that may be under way together
+ * should. Where we may not raise it, the kernel's limit (net.core.wmem_max) holds.
+ */
+#define SUPERVISE_SOCKET_BYTES (8 << 20)
+
+enum device_state {
+	DEVICE_FREE,
+	DEVICE_OPEN, /* opened, fd is our end */
+	DEVICE_MOUNTED, /* fd was handed on */
+	DEVICE_CLONED, /* fd was handed on */
+};
+
+struct opened_device {
+	enum device_state state;
+	int fd;
+	ino_t peer_ino;
+	bool has_target;
+	dev_t target_dev;
+	ino_t target_ino;
+};
+
+struct supervisor {
+	int notify_fd;
+	struct supervisor_events events;
+	struct seccomp_notif *req;
+	size_t req_bytes;
+	struct seccomp_notif_resp *resp;
+	size_t resp_bytes;
+	struct opened_device devices[SUPERVISE_DEVICES];
+	unsigned int next_victim;
+	char path[PATH_MAX];
+	struct launch_mount mnt;
+	char data[4096];
+};
+
+int supervisor_new(struct supervisor **ret_sup, int notify_fd,
+		   const struct supervisor_events *events)
+{
+	struct seccomp_notif_sizes sizes;
+	struct supervisor *sup;
+
+	if (syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &sizes) < 0)
+		return -errno;
+	sup = calloc(1, sizeof(*sup));
+	if (!sup)
+		return -ENOMEM;
+	sup->req_bytes = max_of((size_t)sizes.seccomp_notif, sizeof(*sup->req));
+	sup->resp_bytes = max_of((size_t)sizes.seccomp_notif_resp, sizeof(*sup->resp));
+	sup->req = calloc(1, sup->req_bytes);
+	sup->resp = calloc(1, sup->resp_bytes);
+	sup->notify_fd = -1;
+	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++)
+		sup->devices[i].fd = -1;
+	if (!sup->req || !sup->resp) {
+		supervisor_free(sup);
+		return -ENOMEM;
+	}
+	sup->notify_fd = notify_fd;
+	sup->events = *events;
+	*ret_sup = sup;
+	return 0;
+}
+
+void supervisor_free(struct supervisor *sup)
+{
+	if (!sup)
+		return;
+	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++)
+		close_fd(&sup->devices[i].fd);
+	close_fd(&sup->notify_fd);
+	free(sup->req);
+	free(sup->resp);
+	free(sup);
+}
+
+int supervisor_fd(const struct supervisor *sup)
+{
+	return sup->notify_fd;
+}
+
+static bool supervisor_still_waits(struct supervisor *sup)
+{
+	return ioctl(sup->notify_fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &sup->req->id) == 0;
+}
+
+/* @error: 0 for success, negative errno, or 1: the kernel shall do the call itself. */
+static void supervisor_answer(struct supervisor *sup, int error)
+{
+	memset(sup->resp, 0, sup->resp_bytes);
+	sup->resp->id = sup->req->id;
+	if (error > 0)
+		sup->resp->flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+	else
+		sup->resp->error = error;
+	/* ENOENT: a signal took the thread out of the call, or killed it. */
+	if (ioctl(sup->notify_fd, SECCOMP_IOCTL_NOTIF_SEND, sup->resp) < 0 && errno != ENOENT)
+		log_error("cannot answer an intercepted system call: %s", strerror(errno));
+}
+
+static struct opened_device *device_find(struct supervisor *sup, ino_t peer_ino)
+{
+	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++) {
+		struct opened_device *d = &sup->devices[i];
+
+		if (d->state != DEVICE_FREE && d->peer_ino == peer_ino)
+			return d;
+	}
+	return NULL;
+}
+
+static void device_forget(struct opened_device *d)
+{
+	close_fd(&d->fd);
+	*d = (struct opened_device){ .state = DEVICE_FREE, .fd = -1 };
+}
+
+/* The process closed its end, or never got it. */
+static bool device_is_stale(const struct opened_device *d)
+{
+	struct pollfd p = { .fd = d->fd };
+
+	return d->state == DEVICE_OPEN && poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
+}
+
+static struct opened_device *device_new_entry(struct supervisor *sup)
+{
+	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++) {
+		struct opened_device *d = &sup->devices[i];
+
+		if (device_is_stale(d))
+			device_forget(d);
+		if (d->state == DEVICE_FREE)
+			return d;
+	}
+	/* Entries of what was handed on only serve repeated calls: the oldest may go. */
+	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++) {
+		struct opened_device *d = &sup->devices[sup->next_victim++ % SUPERVISE_DEVICES];
+
+		if (d->state == DEVICE_CLONED) {
+			device_forget(d);
+			return d;
+		}
+	}
+	return NULL;
+}
+
+static void socket_set_buffers(int fd)
+{
+	const int bytes = SUPERVISE_SOCKET_BYTES;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0 &&
+	    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)) < 0)
+		log_warn("cannot enlarge a socket's buffer: %s", strerror(errno));
+}
+
+/* Answers the call if it returns 0. */
+static int supervisor_inject(struct supervisor *sup, struct opened_device *d, int open_flags)
+{
+	struct seccomp_notif_addfd add = {
+		.id = sup->req->id,
+		.flags = SECCOMP_ADDFD_FLAG_SEND,
+		.newfd_flags = (uint32_t)open_flags & O_CLOEXEC,
+	};
+	autoclose int ours = -1;
+	autoclose int theirs = -1;
+	struct stat st;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	ours = pair[0];
+	theirs = pair[1];
+	socket_set_buffers(ours);
+	socket_set_buffers(theirs);
+	if (fstat(theirs, &st) < 0)
+		return -errno;
+	if ((open_flags & O_NONBLOCK) && fcntl(theirs, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
+		return -errno;
+	add.srcfd = (uint32_t)theirs;
+	if (ioctl(sup->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	d->state = DEVICE_OPEN;
+	d->peer_ino = st.st_ino;
+	d->fd = TAKE_FD(ours);
+	return 0;
+}
+
+static int handle_open(struct supervisor *sup, uint64_t path_addr, int flags)
+{
+	static const char device[] = "/dev/fuse";
+	char path[sizeof(device)];
+	struct opened_device *d;
+	int err;
+
+	if (tracee_read_string((pid_t)sup->req->pid, path_addr, path, sizeof(path)) < 0 ||
+	    strcmp(path, device) || !supervisor_still_waits(sup))
+		return 1;
+	d = device_new_entry(sup);
+	if (!d)
+		return -ENFILE;
+	err = supervisor_inject(sup, d, flags);
+	if (err)
+		return err;
+	log_debug("process %u opened /dev/fuse", sup->req->pid);
+	return -EINPROGRESS;
+}
+
+static int handle_openat2(struct supervisor *sup)
+{
+	const struct seccomp_data *sc = &sup->req->data;
+	uint64_t flags;
+
+	/* struct open_how begins with the flags. */
+	if (sc->args[3] < sizeof(flags) ||
+	    tracee_read((pid_t)sup->req->pid, sc->args[2], &flags, sizeof(flags)) < 0 ||
+	    (flags & O_ACCMODE) != O_RDWR)
+		return 1;
+	return handle_open(sup, sc->args[1], (int)flags);
+}
+
+/* The mounted device whose mount point is sup->path. */
+static struct opened_device *device_find_target(struct supervisor *sup)
+{
+	struct stat st;
+
+	if (tracee_stat((pid_t)sup->req->pid, sup->path, &st) < 0)
+		return NULL;
+	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++) {
+		struct opened_device *d = &sup->devices[i];
+
+		if (d->state == DEVICE_MOUNTED && d->has_target && d->target_dev == st.st_dev &&
+		    d->target_ino == st.st_ino)
+			return d;
+	}
+	return NULL;
+}
+
+static int read_mount_arguments(struct supervisor *sup)
+{
+	const struct seccomp_data *sc = &sup->req->data;
+	pid_t tid = (pid_t)sup->req->pid;
+	struct launch_mount *mnt = &sup->mnt;
+	int err;
+
+	memset(mnt, 0, sizeof(*mnt));
+	if (sc->args[0] &&
+	    tracee_read_string(tid, sc->args[0], mnt->source, sizeof(mnt->source)) < 0)
+		mnt->source[0] = '\0';
+	err = tracee_read_string(tid, sc->args[1], mnt->target, sizeof(mnt->target));
+	if (err < 0)
+		return err;
+	sup->data[0] = '\0';
+	if (sc->args[4])
+		err = tracee_read_string(tid, sc->args[4], sup->data, sizeof(sup->data));
+	if (err < 0)
+		return err;
+	mnt->read_only = sc->args[3] & MS_RDONLY;
+	return 0;
+}
+
+static int mount_device(struct supervisor *sup)
+{
+	struct launch_mount *mnt = &sup->mnt;
+	pid_t tid = (pid_t)sup->req->pid;
+	struct opened_device *d;
+	struct stat st;
+	ino_t ino;
+	int err;
+
+	if (tracee_socket_inode(tid, mnt->fd, &ino) < 0)
+		return -EINVAL;
+	d = device_find(sup, ino);
+	if (!d || !supervisor_still_waits(sup))
+		return -EINVAL;
+	if (d->state == DEVICE_MOUNTED)
+		return 0;
+	if (d->state != DEVICE_OPEN)
+		return -EINVAL;
+	d->has_target = tracee_stat(tid, mnt->target, &st) == 0;
+	if (d->has_target) {
+		d->target_dev = st.st_dev;
+		d->target_ino = st.st_ino;
+	}
+	err = sup->events.mounted(sup->events.ctx, mnt, d->fd);
+	if (err)
+		return err;
+	d->fd = -1;
+	d->state = DEVICE_MOUNTED;
+	return 0;
+}
+
+static int handle_mount(struct supervisor *sup)
+{
+	const struct seccomp_data *sc = &sup->req->data;
+	pid_t tid = (pid_t)sup->req->pid;
+	char type[LAUNCH_NAME_BYTES];
+	int err;
+
+	if (sc->args[3] & MS_REMOUNT) {
+		if (tracee_read_string(tid, sc->args[1], sup->path, sizeof(sup->path)) < 0)
+			return 1;
+		return device_find_target(sup) ? 0 : 1;
+	}
+	if (!sc->args[2] || tracee_read_string(tid, sc->args[2], type, sizeof(type)) < 0 ||
+	    !mount_options_is_fuse(type))
+		return 1;
+	err = read_mount_arguments(sup);
+	if (err)
+		return err;
+	memcpy(sup->mnt.type, type, sizeof(type));
+	log_debug("process %u mounts %s on %s, type %s: %s", sup->req->pid, sup->mnt.source,
+		  sup->mnt.target, type, sup->data);
+	err = mount_options_parse(sup->data, &sup->mnt);
+	return err ? err : mount_device(sup);
+}
+
+static int handle_umount(struct supervisor *sup)
+{
+	struct opened_device *d;
+
+	if (tracee_read_string((pid_t)sup->req->pid, sup->req->data.args[0], sup->path,
+			       sizeof(sup->path)) < 0)
+		return 1;
+	d = device_find_target(sup);
+	if (!d || !supervisor_still_waits(sup))
+		return 1;
+	d->has_target = false;
+	sup->events.unmounted(sup->events.ctx);
+	return 0;
+}
+
+/*
+ * The new mount calls begin with fsopen(2). libfuse up to 3.17 does not use them; those who do fall back to mount(2)
+ * on a kernel that does not have them.
+ */
+static int handle_fsopen(struct supervisor *sup)
+{
+	char type[LAUNCH_NAME_BYTES];
+
+	if (tracee_read_string((pid_t)sup->req->pid, sup->req->data.args[0], type, sizeof(type)) <
+		    0 ||
+	    !mount_options_is_fuse(type))
+		return 1;
+	return -ENOSYS;
+}
+
+static int handle_clone(struct supervisor *sup)
+{
+	const struct seccomp_data *sc = &sup->req->data;
+	struct opened_device *master, *clone;
+	pid_t tid = (pid_t)sup->req->pid;
+	uint32_t master_fd;
+	ino_t ino;
+	int err;
+
+	if (tracee_socket_inode(tid, (int)sc->args[0], &ino) < 0)
+		return 1;
+	clone = device_find(sup, ino);
+	if (!clone)
+		return 1;
+	if (tracee_read(tid, sc->args[2], &master_fd, sizeof(master_fd)) < 0)
+		return -EFAULT;
+	if (tracee_socket_inode(tid, (int)master_fd, &ino) < 0)
+		return -EINVAL;
+	master = device_find(sup, ino);
+	if (!supervisor_still_waits(sup))
+		return -EINVAL;
+	if (clone->state == DEVICE_CLONED)
+		return 0;
+	if (!master || clone->state != DEVICE_OPEN ||
+	    (master->state != DEVICE_MOUNTED && master->state != DEVICE_CLONED))
+		return -EINVAL;
+	err = sup->events.cloned(sup->events.ctx, clone->fd);
+	if (err)
+		return err;
+	clone->fd = -1;
+	clone->state = DEVICE_CLONED;
+	return 0;
+}
+
+static int supervisor_dispatch(struct supervisor *sup)
+{
+	const struct seccomp_data *sc = &sup->req->data;
+
+	switch (sc->nr) {
+#ifdef SYS_open
+	case SYS_open:
+		return handle_open(sup, sc->args[0], (int)sc->args[1]);
+#endif
+	case SYS_openat:
+		return handle_open(sup, sc->args[1], (int)sc->args[2]);
+	case SYS_openat2:
+		return handle_openat2(sup);
+	case SYS_mount:
+		return handle_mount(sup);
+	case SYS_umount2:
+		return handle_umount(sup);
+	case SYS_fsopen:
+		return handle_fsopen(sup);
+	case SYS_ioctl:
+		return handle_clone(sup);
+	default:
+		return 1;
+	}
+}
+
+void supervisor_handle(struct supervisor *sup)
+{
+	int error;
+
+	/* The kernel refuses a buffer that is not zero. */
+	memset(sup->req, 0, sup->req_bytes);
+	if (ioctl(sup->notify_fd, SECCOMP_IOCTL_NOTIF_RECV, sup->req) < 0) {
+		if (errno != ENOENT && errno != EINTR)
+			log_error("cannot receive an intercepted system call: %s", strerror(errno));
+		return;
+	}
+	error = supervisor_dispatch(sup);
+	/* An injected descriptor was the answer. */
+	if (error != -EINPROGRESS)
+		supervisor_answer(sup, error);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Answers the system calls that the filter passes on: hands out sockets for /dev/fuse and accepts mounts.
+ */
+#ifndef FUSEWIRE_LAUNCH_SUPERVISE_H
+#define FUSEWIRE_LAUNCH_SUPERVISE_H
+
+#include "launch/mount_options.h"
+
+struct supervisor;
+
+/**
+ * struct supervisor_events - what the supervisor tells its owner; all called from supervisor_handle().
+ * @mounted: a FUSE file system was mounted. @fd, our end of its socket, is the callee's if it returns 0; a negative errno is
+ *           what the daemon's mount(2) fails with
+ * @cloned: FUSE_DEV_IOC_CLONE: a further socket for the file system mounted before; as @mounted
+ * @unmounted: somebody unmounted it
+ * @ctx: for all of them
+ */
+struct supervisor_events {
+	int (*mounted)(void *ctx, const struct launch_mount *mnt, int fd);
+	int (*cloned)(void *ctx, int fd);
+	void (*unmounted)(void *ctx);
+	void *ctx;
+};
+
+/**
+ * supervisor_new() - answer for the filter behind @notify_fd.
+ * @notify_fd: from filter_install(); taken over on success
+ * @events: copied
+ *
+ * Return: 0, -ENOMEM, or negative errno.
+ */
+int must_check supervisor_new(struct supervisor **ret_sup, int notify_fd,
+			      const struct supervisor_events *events);
+/** supervisor_free() - NULL is allowed. Intercepted calls fail with ENOSYS from now on. */
+void supervisor_free(struct supervisor *sup);
+
+/** supervisor_fd() - descriptor to poll: POLLIN for a call to answer, POLLHUP when no process is left under the filter. */
+int supervisor_fd(const struct supervisor *sup);
+
+/** supervisor_handle() - answer one call. Context: supervisor's thread; blocks until there is one. */
+void supervisor_handle(struct supervisor *sup);
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Looks into a process that waits in an intercepted system call: its memory, descriptors and paths.
+ *
+ * All of it may change under our eyes when the process has other threads, or is gone when a signal came.
+ * The caller asks SECCOMP_IOCTL_NOTIF_ID_VALID after the last look and before it acts: the process whose
+ * number was used then was the right one.
+ */
+#ifndef FUSEWIRE_LAUNCH_TRACEE_H
+#define FUSEWIRE_LAUNCH_TRACEE_H
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "base/compiler.h"
+
+/** tracee_read() - copy @len bytes at @addr of thread @tid. Return: 0, -EFAULT, -ESRCH, -EPERM. */
+int must_check tracee_read(pid_t tid, uint64_t addr, void *buf, size_t len);
+
+/**
+ * tracee_read_string() - copy a NUL-terminated string.
+ * @cap: size of @buf, > 0
+ *
+ * Return: its length; -ENAMETOOLONG when no NUL is among the first @cap bytes; errors of tracee_read().
+ */
+int must_check tracee_read_string(pid_t tid, uint64_t addr, char *buf, size_t cap);
+
+/** tracee_socket_inode() - inode number of the socket that is descriptor @fd there. Return: 0; -ENOTSOCK; -EBADF; negative errno. */
+int must_check tracee_socket_inode(pid_t tid, int fd, ino_t *ret_ino);
+
+/**
+ * tracee_stat() - stat(2) of @path as the thread would resolve it, from its root or working directory.
+ *
+ * Return: 0 or negative errno.
+ */
+int must_check tracee_stat(pid_t tid, const char *path, struct stat *ret_st);
+
+#endif
