@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""A folder of src/ includes only the layers that it may know (ARCHITECTURE.md has the map)."""
+
+import re
+
+import source
+
+BELOW_TRANSPORT = {"base", "mem", "virtio"}
+BELOW_SERVICE = {"base", "mem", "fuse", "device"}
+MAY_INCLUDE = {
+    "base": set(),
+    "mem": {"base"},
+    "virtio": {"base", "mem"},
+    "fuse": {"base"},
+    "device": {"base", "mem", "virtio", "fuse"},
+    # Transports and services meet in the device and never include each other.
+    "vhost": BELOW_TRANSPORT | {"device"},
+    "vfio": BELOW_TRANSPORT | {"device"},
+    "filter": BELOW_SERVICE,
+    "service/null": BELOW_SERVICE,
+    "service/dir": BELOW_SERVICE,
+    "service/channel": BELOW_SERVICE,
+    "service/inproc": BELOW_SERVICE,
+    # The relay drives another device: it has our driver side and the front-end of vhost-user.
+    "service/relay": BELOW_SERVICE | {"virtio", "vhost"},
+    # A daemon's start gives a channel; neither side knows the other.
+    "launch": {"base", "fuse"},
+    "keeper": {"base", "mem", "virtio", "device", "vhost"},
+    "cli": None,
+}
+
+
+def layer(path):
+    parts = path.split("/")
+    return "/".join(parts[:2]) if parts[0] == "service" and len(parts) > 2 else parts[0]
+
+
+problems = []
+for path in source.c_files("src"):
+    inside = path.removeprefix("src/")
+    mine = layer(inside)
+    if mine not in MAY_INCLUDE:
+        problems.append(f"{path}:1: folder {mine} is not in the list of layers")
+        continue
+    allowed = MAY_INCLUDE[mine]
+    text = source.read(path)
+    for match in re.finditer(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"', text, re.MULTILINE):
+        name = match.group(1)
+        line = source.line_of(text, match.start())
+        if "/" not in name or name.startswith("."):
+            problems.append(f'{path}:{line}: "{name}": name it from src/, as in "base/fd.h"')
+        elif allowed is not None and layer(name) != mine and layer(name) not in allowed:
+            problems.append(f"{path}:{line}: {mine} must not include {name}")
+        elif name.endswith("_impl.h") and layer(name) != mine:
+            problems.append(f"{path}:{line}: {name} is private to {layer(name)}")
+source.finish(problems)

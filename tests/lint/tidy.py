@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""clang-tidy with the checks of .clang-tidy over src/ and preload/.
+
+usage: tidy.py BUILD_FOLDER"""
+
+import concurrent.futures
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import source
+
+SKIPPED = 77  # meson's number for it
+
+
+def check(tool, build, path):
+    run = subprocess.run([tool, "--quiet", "-p", build, "--extra-arg=-Wno-unknown-warning-option", path],
+                         capture_output=True, text=True, check=False)
+    text = run.stdout.replace(source.ROOT + "/", "").strip()
+    if run.returncode and not text:
+        text = run.stderr.strip()
+    return text
+
+
+def main():
+    build = sys.argv[1]
+    tool = shutil.which("clang-tidy-14") or shutil.which("clang-tidy")
+    if not tool:
+        print("no clang-tidy")
+        sys.exit(SKIPPED)
+    with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as file:
+        database = json.load(file)
+    paths = sorted({os.path.normpath(os.path.join(e["directory"], e["file"])) for e in database})
+    paths = [p for p in paths if os.path.relpath(p, source.ROOT).startswith(("src/", "preload/"))]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(lambda p: check(tool, build, p), paths))
+    print(f"{len(paths)} files")
+    source.finish([r for r in results if r])
+
+
+main()
