@@ -211,7 +211,18 @@ static void request_done_locked(struct request *req)
 		pthread_cond_broadcast(&q->drain_cond);
 }
 
-/* Give the chain of a claimed request back, with @written bytes in it, and free the slot. */
+/* Give the chain of a claimed request back, with @written bytes in it. Under push_lock. */
+static void request_push_locked(struct request *req, uint32_t written)
+{
+	struct queue *q = req->queue;
+
+	if (unlikely(q->log) && written)
+		dirty_log_mark_iov(q->log, req->generation->table,
+				   req->chain.iov + req->chain.nr_out, req->chain.nr_in, written);
+	virtq_push(q->vq, &req->chain, written);
+}
+
+/* Give the chain of a claimed request back and free the slot. */
 static void request_complete(struct request *req, uint32_t written)
 {
 	struct queue *q = req->queue;
@@ -220,11 +231,7 @@ static void request_complete(struct request *req, uint32_t written)
 	request_reset_buffers(req);
 	pthread_mutex_lock(&q->push_lock);
 	if (req->generation) {
-		if (unlikely(q->log) && written)
-			dirty_log_mark_iov(q->log, req->generation->table,
-					   req->chain.iov + req->chain.nr_out, req->chain.nr_in,
-					   written);
-		virtq_push(q->vq, &req->chain, written);
+		request_push_locked(req, written);
 		if (!queue_is_current(q))
 			queue_publish_locked(q, &call);
 	}
@@ -286,7 +293,7 @@ void request_abandon(struct request *req, int error)
 	if (req->chain.in_bytes >= sizeof(struct fuse_out_header) && request_has_reply(req))
 		written = request_write_header(req, error, 0);
 	pthread_mutex_lock(&q->push_lock);
-	virtq_push(q->vq, &req->chain, written);
+	request_push_locked(req, written);
 	request_done_locked(req);
 	__atomic_store_n(&req->state, REQUEST_ABANDONED, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&q->push_lock);
@@ -464,10 +471,19 @@ static void *flatten_body(const struct iovec *iov, unsigned int nr, size_t len)
 	return body;
 }
 
+/* Tell the session what the service answered. Return: what the driver is to be told. */
+static int request_finish(struct request *req, int error, void *body, size_t len, bool delivered)
+{
+	/* Nobody waits for the answers to payback, and the ledger has written them off. */
+	if (!req->generation)
+		return 0;
+	return fuse_session_finish(req->dev->session, &req->fuse, error, body, len, delivered);
+}
+
 static void request_reply_data(struct request *req, bool delivered, const struct iovec *iov,
 			       unsigned int nr, size_t len)
 {
-	int error = fuse_session_finish(req->dev->session, &req->fuse, 0, NULL, len, delivered);
+	int error = request_finish(req, 0, NULL, len, delivered);
 	uint32_t written;
 
 	if (!delivered) {
@@ -507,7 +523,7 @@ void request_reply(struct request *req, int error, struct iovec *iov, unsigned i
 		if (!body && len)
 			error = -ENOMEM;
 	}
-	error = fuse_session_finish(req->dev->session, &req->fuse, error, body, len, delivered);
+	error = request_finish(req, error, body, len, delivered);
 	if (delivered)
 		request_deliver(req, error, body, error ? 0 : len);
 	else
@@ -573,7 +589,7 @@ void request_direct_end(struct request *req, int error)
 	size_t len = req->direct_bytes;
 	struct fuse_out_header out;
 
-	error = fuse_session_finish(req->dev->session, &req->fuse, error, NULL, len, true);
+	error = request_finish(req, error, NULL, len, true);
 	if (error)
 		len = 0;
 	fuse_session_out_header(&req->fuse, error, len, &out);
