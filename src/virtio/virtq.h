@@ -100,7 +100,12 @@ struct virtq;
  * Return: 0; -EINVAL for a setup that no ring can have; -ENOMEM.
  */
 int must_check virtq_new(struct virtq **ret_vq, const struct virtq_setup *setup);
-/** virtq_free() - forget a ring; driver memory is left as it is. NULL is allowed. */
+/**
+ * virtq_free() - forget a ring; driver memory is left as it is. NULL is allowed.
+ *
+ * An in-flight area in which no chain is left is marked as uninitialised, so that the next virtq_new() goes by
+ * @base; with chains left, or after a crash, it goes by the area.
+ */
 void virtq_free(struct virtq *vq);
 
 /**
@@ -158,13 +163,15 @@ uint32_t virtq_base(const struct virtq *vq);
 const char *virtq_broken(const struct virtq *vq);
 
 /**
- * virtq_inflight_bytes() - size of the in-flight area of one ring (vhost-user's layout).
+ * virtq_inflight_bytes() - size of the in-flight area of one ring (vhost-user's layout), a multiple of 64: the
+ * distance from one ring's area to the next in the shared file.
  */
 size_t virtq_inflight_bytes(enum virtq_format format, uint32_t size);
 /**
  * virtq_inflight_format() - make a zeroed area valid: version, number of descriptors, free list.
  *
- * An area that a front-end hands back is checked by virtq_new() instead.
+ * An area that a front-end hands back is checked by virtq_new() instead; version 0 is formatted there. The area may
+ * have been made for a larger ring than the one that uses it, not for a smaller one.
  */
 void virtq_inflight_format(void *area, enum virtq_format format, uint32_t size);
 
