@@ -300,6 +300,7 @@ enum vm_end {
  * @line: the line that is being received
  * @len: bytes in @line
  * @nr_boots: "boot" lines
+ * @ready: the guest wants COMMAND's stdin now
  * @end: what came last
  * @exit_status: COMMAND's, for VM_END_EXIT
  * @text: what failed, for VM_END_FAILED
@@ -308,6 +309,7 @@ struct vm_status {
 	char line[256];
 	size_t len;
 	unsigned int nr_boots;
+	bool ready;
 	enum vm_end end;
 	int exit_status;
 	char text[256];

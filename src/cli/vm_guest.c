@@ -53,6 +53,7 @@ enum stream_id {
  * @kill_ns: when to use force; 0 is not yet
  * @timed_out: @deadline_ns has passed
  * @output_closed: nobody reads our stdout any more
+ * @stdin_started: COMMAND's stdin is being carried
  * @raw_tty: the terminal is in raw mode, @tty is what it was
  */
 struct guest {
@@ -65,6 +66,7 @@ struct guest {
 	uint64_t kill_ns;
 	bool timed_out;
 	bool output_closed;
+	bool stdin_started;
 	bool raw_tty;
 	struct termios tty;
 	char *dir;
@@ -116,7 +118,7 @@ static void open_streams(struct guest *g)
 	s[STREAM_OUT].dst = STDOUT_FILENO;
 	s[STREAM_ERR].src = g->port[VM_PORT_STDERR];
 	s[STREAM_ERR].dst = STDERR_FILENO;
-	s[STREAM_IN].src = STDIN_FILENO;
+	s[STREAM_IN].src = tty ? STDIN_FILENO : -1;
 	s[STREAM_IN].dst = g->port[tty ? VM_PORT_TTY : VM_PORT_STDIN];
 	s[STREAM_IN].base64 = g->opt->uml && !tty;
 	s[STREAM_IN].shut_dst = !g->opt->uml && !tty;
@@ -203,8 +205,13 @@ static void stream_done_reading(struct guest *g, enum stream_id id)
 
 	if (id == STREAM_CONSOLE)
 		vm_log_add(&g->log, s->buf, s->len);
-	if (id == STREAM_STATUS)
+	if (id == STREAM_STATUS) {
 		vm_status_feed(&g->status, s->buf, s->len);
+		if (g->status.ready && !g->stdin_started) {
+			g->stdin_started = true;
+			g->stream[STREAM_IN].src = STDIN_FILENO;
+		}
+	}
 	if (s->dst < 0)
 		s->len = 0;
 	if (g->status.nr_boots > 1 && !g->opt->allow_reboot) {

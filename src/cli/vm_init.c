@@ -3,8 +3,8 @@
  * The guest's /init, a busybox shell script.
  *
  * Theory of operation: it finds its settings in /etc/fusewire.conf (vm_initrd.c writes them), mounts
- * each tag on /mnt/TAG, runs COMMAND and says on the status port what became of it: "boot", then
- * "exit N" or "failed TEXT". COMMAND talks through pipes, with a cat between each pipe and its port: a
+ * each tag on /mnt/TAG, runs COMMAND and says on the status port what becomes of it: "boot", "ready"
+ * when stdin may come (a tty in the wrong mode would spoil it), then "exit N" or "failed TEXT". COMMAND talks through pipes, with a cat between each pipe and its port: a
  * port can be opened only once, and programs reopen /dev/stdout. What COMMAND has left running is
  * killed, so that the cats see the end of the output; they end when the last byte is out.
  */
@@ -86,12 +86,15 @@ const char vm_init_script[] =
 	"\n"
 	"mkfifo /run/in /run/out /run/err\n"
 	"find_port stdin\n"
+	"exec 8<>$PORT\n"
 	"if [ -n \"$STDIN_BASE64\" ]; then\n"
-	"	stty -F $PORT -raw -echo -isig -ixon icanon -iexten\n"
-	"	base64 -d <$PORT >/run/in 9>&- &\n"
+	"	stty -echo icanon icrnl -isig -ixon -iexten <&8\n"
+	"	base64 -d <&8 >/run/in 8>&- 9>&- &\n"
 	"else\n"
-	"	cat <$PORT >/run/in 9>&- &\n"
+	"	cat <&8 >/run/in 8>&- 9>&- &\n"
 	"fi\n"
+	"exec 8>&-\n"
+	"echo ready >&9\n"
 	"find_port stdout\n"
 	"cat </run/out >$PORT 9>&- &\n"
 	"CAT_OUT=$!\n"

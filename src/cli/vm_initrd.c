@@ -21,8 +21,8 @@
 
 /* In the order in which they have to be loaded; those that a kernel has built in are not there. */
 static const char *const module_paths[] = {
-	"kernel/drivers/virtio/virtio",
 	"kernel/drivers/virtio/virtio_ring",
+	"kernel/drivers/virtio/virtio",
 	"kernel/drivers/virtio/virtio_pci_legacy_dev",
 	"kernel/drivers/virtio/virtio_pci_modern_dev",
 	"kernel/drivers/virtio/virtio_pci",

@@ -86,6 +86,8 @@ static void status_line(struct vm_status *st)
 	if (strcmp(st->line, "boot") == 0) {
 		st->nr_boots++;
 		st->end = VM_END_NONE;
+	} else if (strcmp(st->line, "ready") == 0) {
+		st->ready = true;
 	} else if (strncmp(st->line, "exit ", 5) == 0) {
 		value = strtol(st->line + 5, &end, 10);
 		if (end == st->line + 5 || *end || value < 0 || value > 255)
