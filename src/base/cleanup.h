@@ -30,6 +30,7 @@
 		_taken;            \
 	})
 
+/** cleanup_free() - what autofree calls. */
 static inline void cleanup_free(void *p)
 {
 	free(*(void **)p);
@@ -49,6 +50,7 @@ static inline void close_fd(int *fd)
 	errno = saved;
 }
 
+/** cleanup_close() - what autoclose calls. */
 static inline void cleanup_close(int *fd)
 {
 	close_fd(fd);

@@ -63,7 +63,7 @@
 		_a > _b ? _a : _b;    \
 	})
 
-/** cpu_relax - tell the core that this is a spin loop. */
+/** cpu_relax() - tell the core that this is a spin loop. */
 static inline void cpu_relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

@@ -21,6 +21,7 @@ typedef struct {
 	uint64_t raw;
 } le64;
 
+/* The only ways in and out; nothing on a little-endian machine. */
 static inline uint16_t le16_to_cpu(le16 v)
 {
 	return le16toh(v.raw);

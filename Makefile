@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# A thin front of meson: what people type. `make help` lists it.
+
+PREFIX ?= /usr/local
+
+build: build/build.ninja
+	ninja -C build
+
+build/build.ninja:
+	meson setup build --prefix=$(PREFIX)
+
+deps:
+	scripts/install-deps
+
+check:
+	scripts/install-deps build test
+	scripts/check
+
+demo:
+	scripts/install-deps build demo
+	$(MAKE) build
+	scripts/demo
+
+install: build
+	meson install -C build --no-rebuild
+
+format:
+	find src preload tests bench -name '*.[ch]' 2>/dev/null | xargs clang-format -i
+
+clean:
+	rm -rf build build-*
+
+help:
+	@echo 'make build      compile to build/; the program is build/src/cli/fusewire'
+	@echo 'make demo       sshfs, unmodified, mounted in a virtual machine over virtio-fs (as root: installs packages)'
+	@echo 'make check      all tests (as root: installs packages)'
+	@echo 'make install    to PREFIX, /usr/local unless it says otherwise'
+	@echo 'make deps       only install the packages that build, tests and demo need'
+	@echo 'make format     run clang-format over the C files'
+	@echo 'make clean      remove the build folders'
+
+.PHONY: build deps check demo install format clean help
