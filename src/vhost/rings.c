@@ -111,6 +111,8 @@ int vhost_ring_resolve(void *session, unsigned int index, struct virtq_setup *se
 	/* A packed ring is written where its descriptors are; front-ends name the used area's address. */
 	if (format == VIRTQ_PACKED && !mem_table_gpa_of(s->mem, guest_strip(desc), &log_addr))
 		return -EFAULT;
+	setup->format = format;
+	setup->size = r->num;
 	setup->desc = desc;
 	setup->driver = driver;
 	setup->device = device;
