@@ -20,12 +20,13 @@
 #include "base/iov.h"
 #include "device/device_impl.h"
 
-/* unique: bit 0 is left to FUSE_INTERRUPT, then slot and queue, then the count of uses. */
+/* unique: bit 0 is left to FUSE_INTERRUPT, then slot and queue, then the count of uses; bits 62, 63 are the service's. */
 #define UNIQUE_SLOT_SHIFT  1
 #define UNIQUE_SLOT_BITS   15
 #define UNIQUE_QUEUE_SHIFT (UNIQUE_SLOT_SHIFT + UNIQUE_SLOT_BITS)
 #define UNIQUE_QUEUE_BITS  9
 #define UNIQUE_USE_SHIFT   (UNIQUE_QUEUE_SHIFT + UNIQUE_QUEUE_BITS)
+#define UNIQUE_USE_BITS	   (62 - UNIQUE_USE_SHIFT)
 
 _Static_assert(VIRTQ_SIZE_MAX <= 1u << UNIQUE_SLOT_BITS, "a slot number fits");
 _Static_assert(DEVICE_REQUEST_QUEUES_MAX + 2 <= 1u << UNIQUE_QUEUE_BITS, "a queue number fits");
@@ -120,8 +121,10 @@ struct request *request_alloc(struct queue *q)
 
 uint64_t request_unique(const struct request *req)
 {
-	return req->slot_generation << UNIQUE_USE_SHIFT |
-	       (uint64_t)req->queue->index << UNIQUE_QUEUE_SHIFT |
+	/* Never 0, so that no unique is. */
+	uint64_t use = req->slot_generation % ((UINT64_C(1) << UNIQUE_USE_BITS) - 1) + 1;
+
+	return use << UNIQUE_USE_SHIFT | (uint64_t)req->queue->index << UNIQUE_QUEUE_SHIFT |
 	       (uint64_t)req->slot << UNIQUE_SLOT_SHIFT;
 }
 
@@ -384,7 +387,7 @@ void request_receive(struct request *req)
 	size_t n;
 	int err;
 
-	memset(fuse, 0, sizeof(*fuse));
+	fuse->op = NULL;
 	n = iov_copy_out(req->buf, req->chain.iov, req->chain.nr_out, 0,
 			 sizeof(struct fuse_in_header));
 	if (n < sizeof(struct fuse_in_header)) {

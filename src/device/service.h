@@ -62,7 +62,7 @@ struct service {
  * request_header() - header of the request, as a daemon may see it.
  *
  * Native byte order; ->unique is ours (unique among all requests of the device that are under way, even,
- * never 0), not the driver's; ->nodeid is the daemon's. ->len counts header, arguments and payload.
+ * never 0, below 2^62), not the driver's; ->nodeid is the daemon's. ->len counts header, arguments and payload.
  */
 const struct fuse_in_header *request_header(const struct request *req);
 
