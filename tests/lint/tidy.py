@@ -19,10 +19,12 @@ SKIPPED = 77  # meson's number for it
 def check(tool, build, path):
     run = subprocess.run([tool, "--quiet", "-p", build, "--extra-arg=-Wno-unknown-warning-option", path],
                          capture_output=True, text=True, check=False)
-    text = run.stdout.replace(source.ROOT + "/", "").strip()
-    if run.returncode and not text:
-        text = run.stderr.strip()
-    return text
+    found = [os.path.relpath(os.path.join(build, line), source.ROOT) if line.startswith("../")
+             else line.replace(source.ROOT + "/", "")
+             for line in run.stdout.split("\n") if ": error: " in line or ": warning: " in line]
+    if run.returncode and not found:
+        found = [run.stderr.strip()]
+    return found
 
 
 def main():
@@ -38,7 +40,8 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(lambda p: check(tool, build, p), paths))
     print(f"{len(paths)} files")
-    source.finish([r for r in results if r])
+    # What is wrong in a header comes once for each file that includes it.
+    source.finish(sorted({line for found in results for line in found}))
 
 
 main()
