@@ -49,6 +49,7 @@ enum stream_id {
  * @port: our end of each port, by enum vm_port
  * @child_port: the child's, closed here once it runs
  * @pid, @pidfd: the child
+ * @guard, @guard_fd: see start_guard()
  * @deadline_ns: when --timeout ends; 0 is never
  * @kill_ns: when to use force; 0 is not yet
  * @timed_out: @deadline_ns has passed
@@ -62,6 +63,8 @@ struct guest {
 	int child_port[VM_PORT_NR];
 	pid_t pid;
 	int pidfd;
+	pid_t guard;
+	int guard_fd;
 	uint64_t deadline_ns;
 	uint64_t kill_ns;
 	bool timed_out;
@@ -149,6 +152,44 @@ static void start_child(struct guest *g, const struct vm_argv *argv, int initrd,
 	_exit(127);
 }
 
+/*
+ * QEMU dies with us (PR_SET_PDEATHSIG), but User-mode Linux is a group of processes and a directory.
+ * A guard waits until we end, known by the end of a pipe, and clears them away if we did not.
+ */
+static int start_guard(struct guest *g)
+{
+	int end[2];
+	char byte;
+
+	if (pipe2(end, O_CLOEXEC) < 0)
+		return vm_error("cannot make a pipe: %s", strerror(errno));
+	g->guard = fork();
+	if (g->guard == 0) {
+		setsid();
+		/* Nothing of ours stays open through it: not the user's stdout, not the guest's ports. */
+		if (dup2(end[0], 0) < 0 || close_range(1, ~0u, 0) < 0)
+			_exit(1);
+		while (read(0, &byte, 1) < 0)
+			;
+		kill(-g->pid, SIGKILL);
+		vm_remove_tree(g->dir);
+		_exit(0);
+	}
+	close(end[0]);
+	g->guard_fd = end[1];
+	return g->guard < 0 ? vm_error("cannot start a process: %s", strerror(errno)) : 0;
+}
+
+static void end_guard(struct guest *g)
+{
+	if (g->guard > 0) {
+		kill(g->guard, SIGKILL);
+		while (waitpid(g->guard, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	close_fd(&g->guard_fd);
+}
+
 static int start(struct guest *g, const struct vm_kernel *kernel, int initrd)
 {
 	pid_t parent = getpid();
@@ -168,7 +209,7 @@ static int start(struct guest *g, const struct vm_kernel *kernel, int initrd)
 		return vm_error("pidfd_open: %s", strerror(errno));
 	if (g->opt->timeout_s)
 		g->deadline_ns = clock_now_ns() + g->opt->timeout_s * NSEC_PER_SEC;
-	return 0;
+	return g->opt->uml ? start_guard(g) : 0;
 }
 
 /* User-mode Linux has helper processes in its session's process group. */
@@ -441,6 +482,7 @@ int vm_guest_run(const struct vm_options *opt, const struct vm_kernel *kernel, i
 	}
 	g->opt = opt;
 	g->pidfd = -1;
+	g->guard_fd = -1;
 	for (int i = 0; i < VM_PORT_NR; i++) {
 		g->port[i] = -1;
 		g->child_port[i] = -1;
@@ -454,6 +496,7 @@ int vm_guest_run(const struct vm_options *opt, const struct vm_kernel *kernel, i
 	close_fd(&g->pidfd);
 	if (g->dir)
 		vm_remove_tree(g->dir);
+	end_guard(g);
 	free(g->dir);
 	free(g);
 	return rc;
