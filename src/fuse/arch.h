@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The driver's processor architecture, as far as FUSE lets it show: raw open(2) flags.
+ * The driver's processor architecture, as far as FUSE lets it show: raw open(2) flags and lock types.
  */
 #ifndef FUSEWIRE_FUSE_ARCH_H
 #define FUSEWIRE_FUSE_ARCH_H
@@ -15,13 +15,16 @@
 enum fuse_arch {
 	FUSE_ARCH_NATIVE,
 	FUSE_ARCH_GENERIC, /* x86, s390, riscv, loongarch: asm-generic values */
-	FUSE_ARCH_ARM,	   /* arm, arm64 */
+	FUSE_ARCH_ARM, /* arm, arm64 */
 	FUSE_ARCH_POWERPC,
 	FUSE_ARCH_MIPS,
 	FUSE_ARCH_SPARC,
 	FUSE_ARCH_ALPHA,
 	FUSE_ARCH_PARISC,
 };
+
+/** FUSE_ARCH_END - one more than the last architecture. */
+#define FUSE_ARCH_END (FUSE_ARCH_PARISC + 1)
 
 /**
  * fuse_arch_parse() - the architecture with this name ("x86", "arm64", "s390x", "native", ...).
@@ -33,8 +36,22 @@ int must_check fuse_arch_parse(const char *name, enum fuse_arch *ret_arch);
 /**
  * fuse_arch_open_flags() - the driver's open flags in our own values.
  *
- * Flags that have no name anywhere are passed as they are.
+ * Flags that have no name anywhere are passed as they are, unless that bit means something else here.
  */
 uint32_t fuse_arch_open_flags(enum fuse_arch arch, uint32_t flags);
+
+/**
+ * fuse_arch_lock_type() - the driver's F_RDLCK, F_WRLCK or F_UNLCK in our own values.
+ *
+ * Return: 0 and *@ret_type, or -EINVAL for a number that is none of them.
+ */
+int must_check fuse_arch_lock_type(enum fuse_arch arch, uint32_t type, uint32_t *ret_type);
+
+/**
+ * fuse_arch_lock_type_back() - our own lock type in the driver's values.
+ *
+ * Return: 0 and *@ret_type, or -EINVAL for a number that is no lock type.
+ */
+int must_check fuse_arch_lock_type_back(enum fuse_arch arch, uint32_t type, uint32_t *ret_type);
 
 #endif

@@ -29,7 +29,7 @@
 /** FUSE_ARGS_INLINE - bytes of header and arguments that every caller's buffer must hold. */
 #define FUSE_ARGS_INLINE 4800
 /** FUSE_ARGS_MAX - bytes of header and arguments of the largest request that is copied whole. */
-#define FUSE_ARGS_MAX	 (72u << 10)
+#define FUSE_ARGS_MAX (72u << 10)
 
 struct fuse_session;
 struct ledger_node;
@@ -49,7 +49,8 @@ struct ledger_handle;
  * @in_bytes: bytes of the message as the driver sent it, header included
  * @driver_nodeid: node id as the driver named it
  * @swapped: the driver's byte order is not ours
- * @pins: ledger entries held while the request is under way; private to the session
+ * @pins: ledger entries held, or kept ready for the reply, while the request is under way; private to the
+ *        session
  * @args: copies of the few arguments that the reply check needs; private to the session
  */
 struct fuse_request {
@@ -67,12 +68,17 @@ struct fuse_request {
 	struct {
 		struct ledger_node *node[2];
 		struct ledger_handle *handle[2];
+		struct ledger_node *spare_node;
+		struct ledger_handle *spare_handle;
+		uint32_t epoch;
 	} pins;
 	struct {
-		uint64_t fh;
+		uint64_t len;
 		uint64_t lock_owner;
 		uint32_t size;
 		uint32_t flags;
+		uint32_t mode;
+		uint32_t lock;
 	} args;
 };
 
@@ -115,14 +121,20 @@ int must_check fuse_session_header(struct fuse_session *session, const void *raw
  * @cap: size of @buf, ≥ 40 + @req->copy_bytes + 64
  *
  * FORGET, BATCH_FORGET: the ledger is updated and the message cut to what the daemon must hear; -ENODATA when
- * that is nothing. INIT and DESTROY are decoded but belong to the caller.
+ * that is nothing. INIT and DESTROY are decoded but belong to the caller. INTERRUPT: the message holds the
+ * driver's unique of the request that is meant; the caller translates it.
  *
- * Return: 0, with everything pinned that the request uses: fuse_session_finish() must follow. Negative errno
- * for the driver's reply, nothing pinned: -EINVAL, -ENAMETOOLONG, -ESTALE (node of a daemon that is gone), -EBADF
- * (handle), -ENOSYS, -EIO, -EBUSY.
+ * Return: 0, with everything pinned that the request uses: fuse_session_finish() must follow. Nothing is
+ * pinned and no finish follows otherwise:
+ * -EALREADY: answer success with an empty body, without the service: RELEASE, RELEASEDIR or FLUSH of a handle
+ * that the daemon does not have (it is gone, or never had one because it implements no OPEN).
+ * -ENODATA: a FORGET that the daemon need not hear of; there is no reply.
+ * Else the errno for the driver's reply: -EINVAL, -ENAMETOOLONG, -ESTALE (node unknown, or of a daemon that is
+ * gone), -EBADF (handle unknown), -ENOSYS (not negotiated, or not possible here), -EIO, -EBUSY (RELEASE of a
+ * handle in use), -EOPNOTSUPP (FALLOCATE mode), -ENOTTY (IOCTL of a directory), -ENOMEM, -ENFILE.
  */
-int must_check fuse_session_decode(struct fuse_session *session, struct fuse_request *req, void *buf,
-				   size_t cap);
+int must_check fuse_session_decode(struct fuse_session *session, struct fuse_request *req,
+				   void *buf, size_t cap);
 
 /**
  * fuse_session_finish() - check and translate the reply, update the ledger, drop the pins.
@@ -132,10 +144,23 @@ int must_check fuse_session_decode(struct fuse_session *session, struct fuse_req
  * @len: bytes of body
  * @delivered: false when nobody will see the reply any more; the ledger still learns of it
  *
+ * An OPEN or OPENDIR that the daemon does not implement is, for a driver that did not offer to do without, a
+ * success with handle 0: then @error was set, the return value is 0, and the body is all zeros: see
+ * fuse_session_finish_zeros().
+ *
  * Return: 0 or the negative errno that goes into the driver's reply (body left out then).
  */
-int must_check fuse_session_finish(struct fuse_session *session, struct fuse_request *req, int error,
-				   void *body, size_t len, bool delivered);
+int must_check fuse_session_finish(struct fuse_session *session, struct fuse_request *req,
+				   int error, void *body, size_t len, bool delivered);
+
+/**
+ * fuse_session_finish_zeros() - bytes of zeros to answer with where the service gave an error and
+ * fuse_session_finish() made a success of it (see there).
+ */
+static inline size_t fuse_session_finish_zeros(const struct fuse_request *req)
+{
+	return req->op->reply_bytes;
+}
 
 /**
  * fuse_session_out_header() - the reply's header in the driver's byte order.
@@ -153,8 +178,11 @@ void fuse_session_out_header(const struct fuse_request *req, int error, size_t b
  * @ret_reply: reply body for the driver, in its byte order
  * @ret_len: bytes of it (the driver's minor decides)
  *
- * A session before it must have been ended (fuse_session_end_next() returned 0).
- * Return: 0 or the negative errno for the driver (-EPROTO: major or minor that we do not speak).
+ * A session before it must have been ended (fuse_session_end_next() returned 0). To a driver of a later major
+ * the reply says 7 and no session begins (fuse_session_active() stays false): it sends another INIT.
+ *
+ * Return: 0 or the negative errno for the driver: -EPROTO: major or minor that we do not speak; -EINVAL: no room for
+ * the reply.
  */
 int must_check fuse_session_init(struct fuse_session *session, const struct fuse_request *req,
 				 const void *msg, const struct fuse_init_out *daemon,

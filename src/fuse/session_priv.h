@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the parts of the session share; for src/fuse only.
+ */
+#ifndef FUSEWIRE_FUSE_SESSION_PRIV_H
+#define FUSEWIRE_FUSE_SESSION_PRIV_H
+
+#include "fuse/ledger.h"
+#include "fuse/session.h"
+
+#define FUSE_HDR_BYTES sizeof(struct fuse_in_header)
+#define FUSE_OUT_BYTES sizeof(struct fuse_out_header)
+
+/** FUSE_NAME_BYTES_MAX - bytes of a name, without its NUL (NAME_MAX of Linux). */
+#define FUSE_NAME_BYTES_MAX 255
+/** FUSE_TARGET_BYTES_MAX - bytes of a symbolic link's target, without its NUL (PATH_MAX - 1). */
+#define FUSE_TARGET_BYTES_MAX 4095
+/** FUSE_XATTR_BYTES_MAX - bytes of an extended attribute, or of the list of names (XATTR_SIZE_MAX). */
+#define FUSE_XATTR_BYTES_MAX 65536
+/** FUSE_IOCTL_BYTES_MAX - bytes of ioctl data per direction; fs-verity's signature needs 16 KiB and a bit. */
+#define FUSE_IOCTL_BYTES_MAX 65536
+/** FUSE_GROUPS_MAX - groups in one extension (NGROUPS_MAX; the whole is bounded by FUSE_ARGS_MAX before). */
+#define FUSE_GROUPS_MAX 65536
+/** FUSE_WRITE_MAX - largest WRITE that we agree to. */
+#define FUSE_WRITE_MAX (1u << 20)
+/** FUSE_WRITE_MIN - what every daemon must take. */
+#define FUSE_WRITE_MIN 4096u
+/** FUSE_PAGES_DEFAULT - pages per request without FUSE_MAX_PAGES. */
+#define FUSE_PAGES_DEFAULT 32u
+/** FUSE_PAGES_MAX - pages per request that we agree to. */
+#define FUSE_PAGES_MAX 256u
+/** FUSE_DRIVER_PAGE_MAX - bytes of a driver's page, which no field tells us: 64 KiB on arm64 and powerpc. */
+#define FUSE_DRIVER_PAGE_MAX 65536u
+/** FUSE_MINOR_MIN - oldest protocol minor that we speak, on both sides. */
+#define FUSE_MINOR_MIN 12
+
+/** enum fuse_end_phase - how far the pay-back is. */
+enum fuse_end_phase {
+	FUSE_END_IDLE,
+	FUSE_END_LOCKS,
+	FUSE_END_HANDLES,
+	FUSE_END_FORGETS,
+};
+
+/**
+ * struct fuse_session - see session.h.
+ * @config: fixed
+ * @ledger: NULL without use_ledger
+ * @active: INIT was answered
+ * @swapped: the driver's byte order is not ours
+ * @minor: protocol minor towards the driver: the smaller of both
+ * @daemon_minor: what the daemon speaks
+ * @flags: INIT flags that both sides agreed to
+ * @driver_flags: INIT flags that the driver offered
+ * @daemon_flags: INIT flags that the daemon took
+ * @max_write: bytes of a WRITE
+ * @read_max: bytes of a READ or READDIR
+ * @no_open: the daemon answered ENOSYS to OPEN ([0]) or OPENDIR ([1]): fh 0 needs no handle
+ * @end_phase: of fuse_session_end_next()
+ *
+ * All but @no_open and the ledger change only while no request is under way.
+ */
+struct fuse_session {
+	struct fuse_session_config config;
+	struct ledger *ledger;
+	bool active;
+	bool swapped;
+	uint32_t minor;
+	uint32_t daemon_minor;
+	uint64_t flags;
+	uint64_t driver_flags;
+	uint64_t daemon_flags;
+	uint32_t max_write;
+	uint32_t read_max;
+	bool no_open[2];
+	enum fuse_end_phase end_phase;
+};
+
+/** fuse_request_unpin() - drop pins and what was kept ready. */
+void fuse_request_unpin(struct fuse_request *req);
+
+/** fuse_init_offered() - INIT flags that fuse_init_build() offers to a daemon. */
+uint64_t fuse_init_offered(void);
+
+#endif
