@@ -4,14 +4,14 @@
 
 A function is documented when a /** comment of its header begins with it, or names it as "name()":
 one comment may stand for a group. Short inline functions in a row may share the comment of the first.
-Headers named *_impl.h, or that say "Private to" in their first comment, are private. Structures that a
-specification defines (ABI) are documented there: their headers are listed here."""
+Private headers are those named *_impl.h, *_priv.h or private.h, or that say "Private to" in their first
+comment. Structures that a specification defines (ABI) are documented there: their headers are listed here."""
 
 import re
 
 import source
 
-ABI_HEADERS = {"src/fuse/abi.h", "src/vhost/protocol.h", "src/virtio/ring_abi.h"}
+ABI_HEADERS = {"src/fuse/abi.h", "src/vhost/protocol.h", "src/virtio/ring_layout.h"}
 
 
 def parameter_names(head):
@@ -55,6 +55,7 @@ def check(path):
 problems = []
 for header in source.c_files("src", "preload"):
     head = source.read(header)[:600]
-    if header.endswith(".h") and not header.endswith("_impl.h") and "Private to" not in head:
+    private = header.endswith(("_impl.h", "_priv.h", "/private.h")) or "Private to" in head
+    if header.endswith(".h") and not private:
         problems += check(header)
 source.finish(problems)
