@@ -81,6 +81,13 @@ size_t fuse_init_build(void *buf, uint64_t unique)
 	return sizeof(hdr) + sizeof(arg);
 }
 
+static uint32_t clamp_u32(uint32_t v, uint32_t low, uint32_t high)
+{
+	if (v < low)
+		return low;
+	return v > high ? high : v;
+}
+
 static uint64_t init_out_flags(const struct fuse_init_out *out)
 {
 	uint64_t flags = out->flags;
@@ -98,7 +105,7 @@ static void clean_init_out(struct fuse_init_out *out)
 	out->flags = (uint32_t)flags;
 	out->flags2 = (uint32_t)(flags >> 32);
 	out->minor = min_of(out->minor, (uint32_t)FUSE_KERNEL_MINOR_VERSION);
-	out->max_write = max_of(min_of(out->max_write, FUSE_WRITE_MAX), FUSE_WRITE_MIN);
+	out->max_write = clamp_u32(out->max_write, FUSE_WRITE_MIN, FUSE_WRITE_MAX);
 	if (out->minor < 13) {
 		out->max_background = 0;
 		out->congestion_threshold = 0;
@@ -114,7 +121,7 @@ static void clean_init_out(struct fuse_init_out *out)
 	/* A daemon that did not take MAX_PAGES has seen no request above 32 pages, and shall not. */
 	if (!(flags & FUSE_MAX_PAGES))
 		out->max_pages = FUSE_PAGES_DEFAULT;
-	out->max_pages = (uint16_t)max_of(min_of((uint32_t)out->max_pages, FUSE_PAGES_MAX), 1u);
+	out->max_pages = (uint16_t)clamp_u32(out->max_pages, 1, FUSE_PAGES_MAX);
 	out->map_alignment = 0;
 	out->max_stack_depth = 0;
 	out->request_timeout = 0;
@@ -172,7 +179,7 @@ static void begin_session(struct fuse_session *session, const struct fuse_reques
 	/* These two follow the driver alone: its INIT is not the one that the daemon answered. */
 	session->flags &= ~FUSE_INIT_EXT;
 	session->flags |= driver_flags & FUSE_INIT_EXT;
-	session->max_write = max_of(min_of(daemon->max_write, FUSE_WRITE_MAX), FUSE_WRITE_MIN);
+	session->max_write = clamp_u32(daemon->max_write, FUSE_WRITE_MIN, FUSE_WRITE_MAX);
 	session->read_max =
 		(session->flags & FUSE_MAX_PAGES ? daemon->max_pages : FUSE_PAGES_DEFAULT) *
 		FUSE_DRIVER_PAGE_MAX;

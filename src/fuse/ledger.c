@@ -20,265 +20,10 @@
  * takes the alias lock first (order: alias lock, then shard lock), before that nothing needs it: the epoch is
  * read once, and a node that is added under an epoch which ends meanwhile is simply born stale.
  */
-#include "fuse/ledger.h"
+#include "fuse/ledger_priv.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define SHARD_BITS    6
-#define LEDGER_SHARDS (1u << SHARD_BITS)
-#define BUCKETS_MIN   8u
-/* First number that is tried for an alias; daemons count from below or use addresses, which end below too. */
-#define ALIAS_FIRST (UINT64_C(1) << 63)
-
-struct ledger_node {
-	struct ledger_node *next;
-	struct ledger_node *alias_next;
-	uint64_t driver_id;
-	uint64_t daemon_id;
-	uint64_t nlookup;
-	uint64_t owed;
-	uint32_t epoch;
-	uint32_t pins;
-	uint32_t nr_handles;
-};
-
-struct ledger_handle {
-	struct ledger_handle *next;
-	struct ledger_node *node;
-	uint64_t fh;
-	uint64_t daemon_fh;
-	uint64_t flock_owner;
-	uint64_t *owners;
-	uint32_t nr_owners;
-	uint32_t owners_cap;
-	uint32_t epoch;
-	uint32_t count;
-	uint32_t pins;
-	uint32_t flags;
-	bool dir;
-	bool flocked;
-};
-
-/* Chained hash tables; the first element of both structures is the link. */
-struct table {
-	void **buckets;
-	uint32_t mask;
-	uint32_t nr;
-	void *first[BUCKETS_MIN];
-};
-
-struct shard {
-	pthread_mutex_t lock;
-	struct table nodes;
-	struct table handles;
-} cache_aligned;
-
-struct debt {
-	uint64_t nodeid;
-	uint64_t nlookup;
-	uint32_t epoch;
-};
-
-struct ledger {
-	struct shard shards[LEDGER_SHARDS];
-	struct ledger_node root;
-	uint32_t epoch cache_aligned;
-	uint64_t nr_nodes cache_aligned;
-	uint64_t nr_handles;
-	pthread_mutex_t alias_lock cache_aligned;
-	struct table aliases;
-	uint64_t next_alias;
-	pthread_mutex_t debt_lock;
-	struct debt debts[LEDGER_DEBTS_MAX];
-	unsigned int nr_debts;
-	unsigned int end_shard;
-	uint32_t end_bucket;
-};
-
-static uint64_t mix(uint64_t v)
-{
-	v *= UINT64_C(0x9e3779b97f4a7c15);
-	return v ^ (v >> 29);
-}
-
-static struct shard *shard_of(struct ledger *ledger, uint64_t driver_id)
-{
-	return &ledger->shards[mix(driver_id) >> (64 - SHARD_BITS)];
-}
-
-static uint64_t handle_hash(uint64_t driver_id, uint64_t fh, bool dir)
-{
-	return mix(mix(driver_id) + fh * 2 + dir);
-}
-
-static void table_init(struct table *t)
-{
-	t->buckets = t->first;
-	t->mask = BUCKETS_MIN - 1;
-	t->nr = 0;
-	memset(t->first, 0, sizeof(t->first));
-}
-
-static void table_fini(struct table *t)
-{
-	if (t->buckets != t->first)
-		free(t->buckets);
-	table_init(t);
-}
-
-static uint64_t node_hash_of(const void *entry)
-{
-	return mix(((const struct ledger_node *)entry)->driver_id);
-}
-
-static uint64_t handle_hash_of(const void *entry)
-{
-	const struct ledger_handle *h = entry;
-
-	return handle_hash(h->node->driver_id, h->fh, h->dir);
-}
-
-/* Twice the buckets; without memory the chains just grow longer. */
-static void table_grow(struct table *t, uint64_t (*hash_of)(const void *))
-{
-	const uint32_t nr_old = t->mask + 1;
-	void **buckets;
-
-	if (t->nr <= nr_old || nr_old > UINT32_MAX / 4)
-		return;
-	buckets = calloc((size_t)nr_old * 2, sizeof(*buckets));
-	if (!buckets)
-		return;
-	for (uint32_t i = 0; i < nr_old; i++) {
-		void *entry = t->buckets[i];
-
-		while (entry) {
-			void **link = entry, *next = *link;
-			void **bucket = &buckets[hash_of(entry) & (nr_old * 2 - 1)];
-
-			*link = *bucket;
-			*bucket = entry;
-			entry = next;
-		}
-	}
-	if (t->buckets != t->first)
-		free(t->buckets);
-	t->buckets = buckets;
-	t->mask = nr_old * 2 - 1;
-}
-
-static void table_add(struct table *t, void *entry, uint64_t (*hash_of)(const void *))
-{
-	void **bucket;
-
-	t->nr++;
-	table_grow(t, hash_of);
-	bucket = &t->buckets[hash_of(entry) & t->mask];
-	*(void **)entry = *bucket;
-	*bucket = entry;
-}
-
-static void table_remove(struct table *t, void *entry, uint64_t hash)
-{
-	void **link = &t->buckets[hash & t->mask];
-
-	while (*link != entry)
-		link = *link;
-	*link = *(void **)entry;
-	t->nr--;
-}
-
-static struct ledger_node *find_node(struct shard *s, uint64_t driver_id)
-{
-	struct ledger_node *n = s->nodes.buckets[mix(driver_id) & s->nodes.mask];
-
-	while (n && n->driver_id != driver_id)
-		n = n->next;
-	return n;
-}
-
-static struct ledger_handle *find_handle(struct shard *s, uint64_t driver_id, uint64_t fh, bool dir)
-{
-	struct ledger_handle *h =
-		s->handles.buckets[handle_hash(driver_id, fh, dir) & s->handles.mask];
-
-	while (h && (h->fh != fh || h->node->driver_id != driver_id || h->dir != dir))
-		h = h->next;
-	return h;
-}
-
-/*
- * The alias table links through alias_next; its entries are few or many, but only there after a daemon was
- * lost. Keyed by the daemon's number and the epoch.
- */
-static struct ledger_node **alias_bucket(struct ledger *ledger, uint64_t daemon_id)
-{
-	return (struct ledger_node **)&ledger->aliases
-		.buckets[mix(daemon_id) & ledger->aliases.mask];
-}
-
-static void alias_grow(struct ledger *ledger)
-{
-	struct table *t = &ledger->aliases;
-	const uint32_t nr_old = t->mask + 1;
-	void **old = t->buckets;
-	void **buckets;
-
-	if (t->nr <= nr_old || nr_old > UINT32_MAX / 4)
-		return;
-	buckets = calloc((size_t)nr_old * 2, sizeof(*buckets));
-	if (!buckets)
-		return;
-	t->buckets = buckets;
-	t->mask = nr_old * 2 - 1;
-	for (uint32_t i = 0; i < nr_old; i++) {
-		struct ledger_node *n = old[i];
-
-		while (n) {
-			struct ledger_node *next = n->alias_next;
-			struct ledger_node **bucket = alias_bucket(ledger, n->daemon_id);
-
-			n->alias_next = *bucket;
-			*bucket = n;
-			n = next;
-		}
-	}
-	if (old != t->first)
-		free(old);
-}
-
-static void alias_add(struct ledger *ledger, struct ledger_node *n)
-{
-	struct ledger_node **bucket;
-
-	ledger->aliases.nr++;
-	alias_grow(ledger);
-	bucket = alias_bucket(ledger, n->daemon_id);
-	n->alias_next = *bucket;
-	*bucket = n;
-}
-
-static void alias_remove(struct ledger *ledger, struct ledger_node *n)
-{
-	struct ledger_node **link = alias_bucket(ledger, n->daemon_id);
-
-	while (*link != n)
-		link = &(*link)->alias_next;
-	*link = n->alias_next;
-	ledger->aliases.nr--;
-}
-
-static struct ledger_node *alias_find(struct ledger *ledger, uint64_t daemon_id, uint32_t epoch)
-{
-	struct ledger_node *n = *alias_bucket(ledger, daemon_id);
-
-	while (n && (n->daemon_id != daemon_id || n->epoch != epoch))
-		n = n->alias_next;
-	return n;
-}
 
 int ledger_new(struct ledger **ret_ledger)
 {
@@ -289,12 +34,12 @@ int ledger_new(struct ledger **ret_ledger)
 	memset(ledger, 0, sizeof(*ledger));
 	for (unsigned int i = 0; i < LEDGER_SHARDS; i++) {
 		pthread_mutex_init(&ledger->shards[i].lock, NULL);
-		table_init(&ledger->shards[i].nodes);
-		table_init(&ledger->shards[i].handles);
+		ledger_table_init(&ledger->shards[i].nodes);
+		ledger_table_init(&ledger->shards[i].handles);
 	}
 	pthread_mutex_init(&ledger->alias_lock, NULL);
 	pthread_mutex_init(&ledger->debt_lock, NULL);
-	table_init(&ledger->aliases);
+	ledger_table_init(&ledger->aliases);
 	ledger->next_alias = ALIAS_FIRST;
 	ledger->root.driver_id = FUSE_ROOT_ID;
 	ledger->root.daemon_id = FUSE_ROOT_ID;
@@ -302,16 +47,10 @@ int ledger_new(struct ledger **ret_ledger)
 	return 0;
 }
 
-static void free_handle(struct ledger_handle *h)
-{
-	free(h->owners);
-	free(h);
-}
-
 void ledger_clear(struct ledger *ledger)
 {
 	for (unsigned int i = 0; i < LEDGER_SHARDS; i++) {
-		struct shard *s = &ledger->shards[i];
+		struct ledger_shard *s = &ledger->shards[i];
 
 		for (uint32_t b = 0; b <= s->handles.mask; b++) {
 			struct ledger_handle *h = s->handles.buckets[b];
@@ -319,7 +58,7 @@ void ledger_clear(struct ledger *ledger)
 			while (h) {
 				struct ledger_handle *next = h->next;
 
-				free_handle(h);
+				ledger_handle_free(h);
 				h = next;
 			}
 		}
@@ -333,10 +72,10 @@ void ledger_clear(struct ledger *ledger)
 				n = next;
 			}
 		}
-		table_fini(&s->handles);
-		table_fini(&s->nodes);
+		ledger_table_fini(&s->handles);
+		ledger_table_fini(&s->nodes);
 	}
-	table_fini(&ledger->aliases);
+	ledger_table_fini(&ledger->aliases);
 	ledger->root.nr_handles = 0;
 	ledger->nr_debts = 0;
 	ledger->nr_nodes = 0;
@@ -385,7 +124,7 @@ static bool is_root(const struct ledger_node *node)
 int ledger_pin_node(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 		    struct ledger_node **ret_node)
 {
-	struct shard *s = shard_of(ledger, *id);
+	struct ledger_shard *s = ledger_shard_of(ledger, *id);
 	struct ledger_node *n;
 	int err = -ESTALE;
 
@@ -395,7 +134,7 @@ int ledger_pin_node(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 		return 0;
 	}
 	pthread_mutex_lock(&s->lock);
-	n = find_node(s, *id);
+	n = ledger_find_node(s, *id);
 	if (n && n->nlookup && n->epoch == epoch) {
 		__atomic_add_fetch(&n->pins, 1, __ATOMIC_RELAXED);
 		*id = n->daemon_id;
@@ -409,12 +148,12 @@ int ledger_pin_node(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 int ledger_pin_handle(struct ledger *ledger, uint32_t epoch, uint64_t *id, uint64_t *fh, bool dir,
 		      struct ledger_handle **ret_handle)
 {
-	struct shard *s = shard_of(ledger, *id);
+	struct ledger_shard *s = ledger_shard_of(ledger, *id);
 	struct ledger_handle *h;
 	int err = 0;
 
 	pthread_mutex_lock(&s->lock);
-	h = find_handle(s, *id, *fh, dir);
+	h = ledger_find_handle(s, *id, *fh, dir);
 	if (!h) {
 		err = -EBADF;
 	} else if (h->epoch != epoch) {
@@ -442,21 +181,16 @@ void ledger_unpin_handle(struct ledger_handle *handle)
 		__atomic_sub_fetch(&handle->pins, 1, __ATOMIC_RELEASE);
 }
 
-static uint32_t node_pins(const struct ledger_node *n)
-{
-	return __atomic_load_n(&n->pins, __ATOMIC_ACQUIRE);
-}
-
 int ledger_release(struct ledger *ledger, uint32_t epoch, uint64_t *id, uint64_t *fh, bool dir,
 		   struct ledger_node **ret_node)
 {
-	struct shard *s = shard_of(ledger, *id);
+	struct ledger_shard *s = ledger_shard_of(ledger, *id);
 	struct ledger_handle *h;
 	bool gone = false;
 	int err = 0;
 
 	pthread_mutex_lock(&s->lock);
-	h = find_handle(s, *id, *fh, dir);
+	h = ledger_find_handle(s, *id, *fh, dir);
 	if (!h) {
 		err = -EBADF;
 	} else if (h->count == 1 && __atomic_load_n(&h->pins, __ATOMIC_ACQUIRE)) {
@@ -474,7 +208,7 @@ int ledger_release(struct ledger *ledger, uint32_t epoch, uint64_t *id, uint64_t
 		gone = --h->count == 0;
 	}
 	if (gone) {
-		table_remove(&s->handles, h, handle_hash_of(h));
+		ledger_table_remove(&s->handles, h, ledger_handle_hash(h));
 		h->node->nr_handles--;
 		__atomic_sub_fetch(&ledger->nr_handles, 1, __ATOMIC_RELAXED);
 	}
@@ -482,15 +216,15 @@ int ledger_release(struct ledger *ledger, uint32_t epoch, uint64_t *id, uint64_t
 		*fh = h->daemon_fh;
 	pthread_mutex_unlock(&s->lock);
 	if (gone)
-		free_handle(h);
+		ledger_handle_free(h);
 	return err;
 }
 
 /* Under the shard's lock, and the alias lock if @aliases. */
-static uint64_t forget_locked(struct ledger *ledger, struct shard *s, uint64_t *id,
+static uint64_t forget_locked(struct ledger *ledger, struct ledger_shard *s, uint64_t *id,
 			      uint64_t nlookup, bool aliases)
 {
-	struct ledger_node *n = find_node(s, *id);
+	struct ledger_node *n = ledger_find_node(s, *id);
 	const bool stale = n && n->epoch != ledger_epoch(ledger);
 
 	if (!n)
@@ -501,13 +235,13 @@ static uint64_t forget_locked(struct ledger *ledger, struct shard *s, uint64_t *
 	if (n->nlookup || n->owed || !nlookup)
 		return stale ? 0 : nlookup;
 	/* An alias can only be unlinked under its lock; else the node waits for the end of the session. */
-	if (node_pins(n) || n->nr_handles || (n->driver_id != n->daemon_id && !aliases)) {
+	if (ledger_node_pins(n) || n->nr_handles || (n->driver_id != n->daemon_id && !aliases)) {
 		n->owed = 1;
 		return stale ? 0 : nlookup - 1;
 	}
 	if (n->driver_id != n->daemon_id)
-		alias_remove(ledger, n);
-	table_remove(&s->nodes, n, mix(n->driver_id));
+		ledger_alias_remove(ledger, n);
+	ledger_table_remove(&s->nodes, n, ledger_mix(n->driver_id));
 	__atomic_sub_fetch(&ledger->nr_nodes, 1, __ATOMIC_RELAXED);
 	free(n);
 	return stale ? 0 : nlookup;
@@ -515,7 +249,7 @@ static uint64_t forget_locked(struct ledger *ledger, struct shard *s, uint64_t *
 
 uint64_t ledger_forget(struct ledger *ledger, uint64_t *id, uint64_t nlookup)
 {
-	struct shard *s = shard_of(ledger, *id);
+	struct ledger_shard *s = ledger_shard_of(ledger, *id);
 	const bool aliases = ledger_epoch(ledger) > 0;
 
 	if (*id == FUSE_ROOT_ID)
@@ -570,7 +304,7 @@ static void add_debt(struct ledger *ledger, uint32_t epoch, uint64_t daemon_id)
 {
 	pthread_mutex_lock(&ledger->debt_lock);
 	for (unsigned int i = 0; i < ledger->nr_debts; i++) {
-		struct debt *d = &ledger->debts[i];
+		struct ledger_debt *d = &ledger->debts[i];
 
 		if (d->nodeid == daemon_id && d->epoch == epoch) {
 			d->nlookup++;
@@ -580,7 +314,7 @@ static void add_debt(struct ledger *ledger, uint32_t epoch, uint64_t daemon_id)
 	/* What does not fit is a node that the daemon keeps until it ends. */
 	if (ledger->nr_debts < LEDGER_DEBTS_MAX)
 		ledger->debts[ledger->nr_debts++] =
-			(struct debt){ .nodeid = daemon_id, .nlookup = 1, .epoch = epoch };
+			(struct ledger_debt){ .nodeid = daemon_id, .nlookup = 1, .epoch = epoch };
 out:
 	pthread_mutex_unlock(&ledger->debt_lock);
 }
@@ -594,14 +328,14 @@ static void count_lookup(struct ledger_node *n, bool owed)
 }
 
 /* Under the shard's lock. */
-static void insert_node(struct ledger *ledger, struct shard *s, struct ledger_node *n,
+static void insert_node(struct ledger *ledger, struct ledger_shard *s, struct ledger_node *n,
 			uint32_t epoch, uint64_t driver_id, uint64_t daemon_id, bool owed)
 {
 	n->driver_id = driver_id;
 	n->daemon_id = daemon_id;
 	n->epoch = epoch;
 	count_lookup(n, owed);
-	table_add(&s->nodes, n, node_hash_of);
+	ledger_table_add(&s->nodes, n, ledger_node_hash);
 	__atomic_add_fetch(&ledger->nr_nodes, 1, __ATOMIC_RELAXED);
 }
 
@@ -626,19 +360,19 @@ static int add_alias(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 		return -ENOMEM;
 	for (;;) {
 		const uint64_t driver_id = ledger->next_alias++;
-		struct shard *s = shard_of(ledger, driver_id);
+		struct ledger_shard *s = ledger_shard_of(ledger, driver_id);
 		bool free_id;
 
 		if (ledger->next_alias < ALIAS_FIRST)
 			ledger->next_alias = ALIAS_FIRST;
 		pthread_mutex_lock(&s->lock);
-		free_id = !find_node(s, driver_id);
+		free_id = !ledger_find_node(s, driver_id);
 		if (free_id)
 			insert_node(ledger, s, n, epoch, driver_id, *id, owed);
 		pthread_mutex_unlock(&s->lock);
 		if (!free_id)
 			continue;
-		alias_add(ledger, n);
+		ledger_alias_add(ledger, n);
 		*id = driver_id;
 		return 0;
 	}
@@ -648,12 +382,12 @@ static int add_alias(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 static int add_plain(struct ledger *ledger, uint32_t epoch, uint64_t id, struct ledger_node **spare,
 		     bool owed)
 {
-	struct shard *s = shard_of(ledger, id);
+	struct ledger_shard *s = ledger_shard_of(ledger, id);
 	struct ledger_node *n;
 	int err = 0;
 
 	pthread_mutex_lock(&s->lock);
-	n = find_node(s, id);
+	n = ledger_find_node(s, id);
 	if (n && n->epoch == epoch && n->daemon_id == id) {
 		count_lookup(n, owed);
 	} else if (n) {
@@ -676,10 +410,10 @@ static int add_aliased(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 	int err;
 
 	pthread_mutex_lock(&ledger->alias_lock);
-	n = alias_find(ledger, *id, epoch);
+	n = ledger_alias_find(ledger, *id, epoch);
 	if (n) {
 		/* Not freed meanwhile: that takes the alias lock. */
-		struct shard *s = shard_of(ledger, n->driver_id);
+		struct ledger_shard *s = ledger_shard_of(ledger, n->driver_id);
 
 		pthread_mutex_lock(&s->lock);
 		count_lookup(n, owed);
@@ -719,7 +453,7 @@ int ledger_add_lookup(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 int ledger_add_handle(struct ledger *ledger, uint32_t epoch, uint64_t driver_id, uint64_t *fh,
 		      bool dir, uint32_t flags, struct ledger_handle **spare)
 {
-	struct shard *s = shard_of(ledger, driver_id);
+	struct ledger_shard *s = ledger_shard_of(ledger, driver_id);
 	struct ledger_handle *h;
 	struct ledger_node *node;
 	uint64_t driver_fh = *fh;
@@ -727,12 +461,12 @@ int ledger_add_handle(struct ledger *ledger, uint32_t epoch, uint64_t driver_id,
 	if (epoch != ledger_epoch(ledger))
 		return -EIO;
 	pthread_mutex_lock(&s->lock);
-	node = driver_id == FUSE_ROOT_ID ? &ledger->root : find_node(s, driver_id);
+	node = driver_id == FUSE_ROOT_ID ? &ledger->root : ledger_find_node(s, driver_id);
 	if (!node) {
 		pthread_mutex_unlock(&s->lock);
 		return -EIO;
 	}
-	h = find_handle(s, driver_id, driver_fh, dir);
+	h = ledger_find_handle(s, driver_id, driver_fh, dir);
 	if (h && h->epoch == epoch && h->daemon_fh == *fh) {
 		/* The daemon gave one number for two opens, as those do that need none. */
 		h->count++;
@@ -743,7 +477,7 @@ int ledger_add_handle(struct ledger *ledger, uint32_t epoch, uint64_t driver_id,
 	/* A stale handle of the root has the number: each try is another, so this ends. */
 	for (uint64_t next = ALIAS_FIRST; h; next++) {
 		driver_fh = next;
-		h = find_handle(s, driver_id, driver_fh, dir);
+		h = ledger_find_handle(s, driver_id, driver_fh, dir);
 	}
 	h = *spare;
 	*spare = NULL;
@@ -755,7 +489,7 @@ int ledger_add_handle(struct ledger *ledger, uint32_t epoch, uint64_t driver_id,
 	h->epoch = epoch;
 	h->count = 1;
 	node->nr_handles++;
-	table_add(&s->handles, h, handle_hash_of);
+	ledger_table_add(&s->handles, h, ledger_handle_hash);
 	__atomic_add_fetch(&ledger->nr_handles, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&s->lock);
 	*fh = driver_fh;
@@ -796,7 +530,7 @@ static void remove_owner(struct ledger_handle *h, uint64_t owner)
 void ledger_note_lock(struct ledger *ledger, struct ledger_handle *handle, enum ledger_lock what,
 		      uint64_t owner)
 {
-	struct shard *s = shard_of(ledger, handle->node->driver_id);
+	struct ledger_shard *s = ledger_shard_of(ledger, handle->node->driver_id);
 
 	pthread_mutex_lock(&s->lock);
 	switch (what) {
@@ -816,123 +550,4 @@ void ledger_note_lock(struct ledger *ledger, struct ledger_handle *handle, enum 
 		break;
 	}
 	pthread_mutex_unlock(&s->lock);
-}
-
-void ledger_end_begin(struct ledger *ledger)
-{
-	ledger->end_shard = 0;
-	ledger->end_bucket = 0;
-}
-
-/* Next bucket of the table at @off in each shard, from the cursor on, or NULL at the end. */
-static void **end_bucket(struct ledger *ledger, struct table **ret_table, bool nodes)
-{
-	while (ledger->end_shard < LEDGER_SHARDS) {
-		struct shard *s = &ledger->shards[ledger->end_shard];
-		struct table *t = nodes ? &s->nodes : &s->handles;
-
-		if (ledger->end_bucket <= t->mask) {
-			*ret_table = t;
-			return &t->buckets[ledger->end_bucket];
-		}
-		ledger->end_shard++;
-		ledger->end_bucket = 0;
-	}
-	ledger_end_begin(ledger);
-	return NULL;
-}
-
-static void fill_payback(const struct ledger_handle *h, struct ledger_payback *item)
-{
-	*item = (struct ledger_payback){
-		.nodeid = h->node->daemon_id,
-		.fh = h->daemon_fh,
-		.owner = h->flock_owner,
-		.flags = h->flags,
-		.dir = h->dir,
-		.flocked = h->flocked,
-	};
-}
-
-bool ledger_end_lock(struct ledger *ledger, struct ledger_payback *ret_item)
-{
-	const uint32_t epoch = ledger_epoch(ledger);
-	struct table *t;
-	void **bucket;
-
-	for (; (bucket = end_bucket(ledger, &t, false)); ledger->end_bucket++) {
-		for (struct ledger_handle *h = *bucket; h; h = h->next) {
-			if (!h->nr_owners || h->epoch != epoch)
-				continue;
-			fill_payback(h, ret_item);
-			ret_item->owner = h->owners[--h->nr_owners];
-			return true;
-		}
-	}
-	return false;
-}
-
-bool ledger_end_handle(struct ledger *ledger, struct ledger_payback *ret_item)
-{
-	const uint32_t epoch = ledger_epoch(ledger);
-	struct table *t;
-	void **bucket;
-
-	for (; (bucket = end_bucket(ledger, &t, false)); ledger->end_bucket++) {
-		while (*bucket) {
-			struct ledger_handle *h = *bucket;
-			const bool stale = h->epoch != epoch;
-
-			fill_payback(h, ret_item);
-			if (stale || --h->count == 0) {
-				*bucket = h->next;
-				t->nr--;
-				h->node->nr_handles--;
-				__atomic_sub_fetch(&ledger->nr_handles, 1, __ATOMIC_RELAXED);
-				free_handle(h);
-			}
-			if (!stale)
-				return true;
-		}
-	}
-	return false;
-}
-
-static unsigned int end_debts(struct ledger *ledger, uint32_t epoch, struct fuse_forget_one *items,
-			      unsigned int nr, unsigned int max)
-{
-	while (nr < max && ledger->nr_debts) {
-		const struct debt *d = &ledger->debts[--ledger->nr_debts];
-
-		if (d->epoch == epoch)
-			items[nr++] = (struct fuse_forget_one){ d->nodeid, d->nlookup };
-	}
-	return nr;
-}
-
-unsigned int ledger_end_forgets(struct ledger *ledger, struct fuse_forget_one *items,
-				unsigned int max)
-{
-	const uint32_t epoch = ledger_epoch(ledger);
-	struct table *t;
-	void **bucket;
-	unsigned int nr = 0;
-
-	for (; (bucket = end_bucket(ledger, &t, true)); ledger->end_bucket++) {
-		while (*bucket && nr < max) {
-			struct ledger_node *n = *bucket;
-
-			assert(!node_pins(n));
-			*bucket = n->next;
-			t->nr--;
-			__atomic_sub_fetch(&ledger->nr_nodes, 1, __ATOMIC_RELAXED);
-			if (n->epoch == epoch)
-				items[nr++] = (struct fuse_forget_one){ n->daemon_id,
-									n->nlookup + n->owed };
-			free(n);
-		}
-		if (nr == max)
-			return nr;
-	}
-	return end_debts(ledger, epoch, items, nr, max);
 }
