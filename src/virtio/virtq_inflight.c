@@ -468,6 +468,9 @@ int virtq_inflight_attach(struct virtq *vq, void *area)
 	/* Version and number of descriptors are at the same place in both layouts. */
 	const struct split_area *header = area;
 	uint16_t version = READ_ONCE(header->version);
+	struct virtq_pop_side pop;
+	bool fresh;
+	int ret;
 
 	if (!inf)
 		return -ENOMEM;
@@ -483,15 +486,20 @@ int virtq_inflight_attach(struct virtq *vq, void *area)
 	vq->push.batch = calloc(vq->size, sizeof(*vq->push.batch));
 	if (!inf->next || !vq->pop.resubmit || !vq->push.batch)
 		return -ENOMEM;
+	pop = vq->pop;
 	inf->last = inf->next + vq->size;
 	inf->num = inf->last + vq->size;
 	if (version && (version != AREA_VERSION || READ_ONCE(header->desc_num) < vq->size))
 		return -EINVAL;
-	if (!version || (inf->packed && packed_is_unused(inf->packed, vq->size))) {
+	fresh = !version || (inf->packed && packed_is_unused(inf->packed, vq->size));
+	if (fresh)
 		start_fresh(vq, area);
-		/* Now the positions are the ring's; all but the free list is in order. */
-	}
-	return area_attach(vq);
+	ret = area_attach(vq);
+	if (ret < 0 || !fresh)
+		return ret;
+	/* Nothing is known of an earlier life: where to begin is as the setup said. */
+	vq->pop = pop;
+	return 0;
 }
 
 void virtq_inflight_retire(struct virtq_inflight *inf)
