@@ -116,14 +116,15 @@ int vhost_set_backend_req_fd(struct vhost_session *s, struct vhost_msg *msg,
 			     struct vhost_msg *reply)
 {
 	struct stat st;
-	int err = vhost_event_fd_check(msg->fds[0]);
+	int err;
 
-	if (err == 0 && fstat(msg->fds[0], &st) < 0)
-		err = -errno;
-	if (err == 0 && !S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode))
-		err = -EINVAL;
+	if (fstat(msg->fds[0], &st) < 0)
+		return -errno;
+	if (!S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode))
+		return vhost_refuse(s, -EINVAL, "SET_BACKEND_REQ_FD: neither a socket nor a pipe");
+	err = fd_set_nonblock(msg->fds[0], true);
 	if (err < 0)
-		return vhost_refuse(s, err, "SET_BACKEND_REQ_FD: neither a socket nor a pipe");
+		return err;
 	pthread_mutex_lock(&s->lock);
 	close_fd(&s->backend_fd);
 	s->backend_fd = TAKE_FD(msg->fds[0]);

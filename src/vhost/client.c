@@ -90,7 +90,7 @@ static int recv_exact(int sock, void *buf, size_t len)
 static int client_ask(struct vhost_client *c, uint32_t request, const void *payload, size_t size,
 		      void *reply, size_t reply_size)
 {
-	struct vhost_header header;
+	struct vhost_header header = { 0 };
 	int err = client_send(c, request, payload, size, -1);
 
 	if (err < 0)
@@ -107,12 +107,12 @@ static int client_ask(struct vhost_client *c, uint32_t request, const void *payl
 static int client_negotiate(struct vhost_client *c)
 {
 	uint64_t want = bit64(VIRTIO_F_VERSION_1) | bit64(VHOST_USER_F_PROTOCOL_FEATURES);
-	uint64_t wish = 0, must = bit64(VIRTIO_F_VERSION_1), offered, protocol;
+	uint64_t wish = 0, must = bit64(VIRTIO_F_VERSION_1), offered = 0, protocol = 0;
 	int err;
 
 	if (c->config.event_idx)
 		wish |= bit64(VIRTIO_F_RING_EVENT_IDX);
-	if (c->config.indirect)
+	if (c->config.indirect_max)
 		wish |= bit64(VIRTIO_F_RING_INDIRECT);
 	if (c->config.format == VIRTQ_PACKED)
 		must |= bit64(VIRTIO_F_RING_PACKED);
@@ -139,18 +139,18 @@ static int client_negotiate(struct vhost_client *c)
 	return err;
 }
 
+static size_t client_ring_bytes(const struct vhost_client *c)
+{
+	return round_up_to(virtq_driver_ring_bytes(c->config.format, c->config.queue_size,
+						   c->config.indirect_max),
+			   (size_t)RING_ALIGN);
+}
+
 static int client_share_memory(struct vhost_client *c)
 {
 	struct vhost_mem_table table = { .nr = 1 };
-	size_t ring_bytes = 0;
 
-	ring_bytes += round_up_to(virtq_desc_bytes(c->config.format, c->config.queue_size),
-				  (size_t)RING_ALIGN);
-	ring_bytes += round_up_to(virtq_driver_bytes(c->config.format, c->config.queue_size),
-				  (size_t)RING_ALIGN);
-	ring_bytes += round_up_to(virtq_device_bytes(c->config.format, c->config.queue_size),
-				  (size_t)RING_ALIGN);
-	c->arena_off = ring_bytes * c->config.nr_queues;
+	c->arena_off = client_ring_bytes(c) * c->config.nr_queues;
 	c->mem_bytes = c->arena_off + round_up_to(c->config.arena_bytes, (size_t)RING_ALIGN);
 	c->mem_fd = memfd_new("vhost-client", c->mem_bytes);
 	if (c->mem_fd < 0)
@@ -168,24 +168,19 @@ static int client_share_memory(struct vhost_client *c)
 			   c->mem_fd);
 }
 
-static uint8_t *ring_place(uint8_t **at, size_t bytes)
-{
-	uint8_t *p = *at;
-
-	*at += round_up_to(bytes, (size_t)RING_ALIGN);
-	return p;
-}
-
-static int client_start_ring(struct vhost_client *c, unsigned int index)
+static int client_make_ring(struct vhost_client *c, unsigned int index)
 {
 	struct vhost_client_ring *r = &c->rings[index];
-	struct vhost_vring_state state = { .index = index, .num = c->config.queue_size };
-	struct vhost_vring_addr addr = { .index = index,
-					 .desc = (uintptr_t)r->desc,
-					 .avail = (uintptr_t)r->driver,
-					 .used = (uintptr_t)r->device };
-	uint64_t fd_index = index;
-	int err;
+	bool indirect = c->features & bit64(VIRTIO_F_RING_INDIRECT);
+	struct virtq_driver_setup setup = {
+		.format = c->config.format,
+		.size = c->config.queue_size,
+		.event_idx = c->features & bit64(VIRTIO_F_RING_EVENT_IDX),
+		.indirect_max = indirect ? c->config.indirect_max : 0,
+		.base = c->config.format == VIRTQ_PACKED ? VIRTQ_DRIVER_BASE_PACKED : 0,
+		.mem = { .base = c->mem, .gpa = VHOST_CLIENT_GPA, .bytes = c->mem_bytes },
+		.ring = c->mem + client_ring_bytes(c) * index,
+	};
 
 	r->kick_fd = eventfd_new();
 	if (r->kick_fd < 0)
@@ -193,9 +188,26 @@ static int client_start_ring(struct vhost_client *c, unsigned int index)
 	r->call_fd = eventfd_new();
 	if (r->call_fd < 0)
 		return r->call_fd;
+	return virtq_driver_new(&r->drv, &setup);
+}
+
+static int client_start_ring(struct vhost_client *c, unsigned int index)
+{
+	struct vhost_client_ring *r = &c->rings[index];
+	struct vhost_vring_state state = { .index = index, .num = c->config.queue_size };
+	struct vhost_vring_addr addr = { .index = index };
+	uint64_t fd_index = index;
+	struct virtq_setup areas;
+	int err = client_make_ring(c, index);
+
+	if (err < 0)
+		return err;
+	virtq_driver_areas(r->drv, &areas);
+	addr.desc = (uintptr_t)guest_strip(areas.desc);
+	addr.avail = (uintptr_t)guest_strip(areas.driver);
+	addr.used = (uintptr_t)guest_strip(areas.device);
 	err = client_send(c, VHOST_USER_SET_VRING_NUM, &state, sizeof(state), -1);
-	/* A packed ring begins with both wrap counters set (virtio 1.2, 2.8.1). */
-	state.num = c->config.format == VIRTQ_PACKED ? 0x80008000 : 0;
+	state.num = areas.base;
 	if (err == 0)
 		err = client_send(c, VHOST_USER_SET_VRING_BASE, &state, sizeof(state), -1);
 	if (err == 0)
@@ -212,18 +224,10 @@ static int client_start_ring(struct vhost_client *c, unsigned int index)
 
 static int client_start_rings(struct vhost_client *c)
 {
-	const struct vhost_client_config *config = &c->config;
-	uint8_t *at = c->mem;
 	int err = 0;
 
-	for (unsigned int i = 0; i < config->nr_queues && err == 0; i++) {
-		struct vhost_client_ring *r = &c->rings[i];
-
-		r->desc = ring_place(&at, virtq_desc_bytes(config->format, config->queue_size));
-		r->driver = ring_place(&at, virtq_driver_bytes(config->format, config->queue_size));
-		r->device = ring_place(&at, virtq_device_bytes(config->format, config->queue_size));
+	for (unsigned int i = 0; i < c->config.nr_queues && err == 0; i++)
 		err = client_start_ring(c, i);
-	}
 	return err;
 }
 
@@ -282,6 +286,7 @@ void vhost_client_free(struct vhost_client *c)
 		return;
 	close_fd(&c->sock);
 	for (unsigned int i = 0; c->rings && i < c->config.nr_queues; i++) {
+		virtq_driver_free(c->rings[i].drv);
 		close_fd(&c->rings[i].kick_fd);
 		close_fd(&c->rings[i].call_fd);
 	}
@@ -303,14 +308,7 @@ uint64_t vhost_client_features(const struct vhost_client *c)
 	return c->features;
 }
 
-void *vhost_client_arena(const struct vhost_client *c, uint64_t *ret_gpa)
+void *vhost_client_arena(const struct vhost_client *c)
 {
-	*ret_gpa = VHOST_CLIENT_GPA + c->arena_off;
 	return c->mem + c->arena_off;
-}
-
-void *vhost_client_base(const struct vhost_client *c, size_t *ret_bytes)
-{
-	*ret_bytes = c->mem_bytes;
-	return c->mem;
 }

@@ -8,7 +8,7 @@
 #ifndef FUSEWIRE_VHOST_CLIENT_H
 #define FUSEWIRE_VHOST_CLIENT_H
 
-#include "virtio/virtq.h"
+#include "virtio/virtq_driver.h"
 
 /** VHOST_CLIENT_TIMEOUT_MS - how long a back-end may take for one reply. */
 #define VHOST_CLIENT_TIMEOUT_MS 10000
@@ -24,7 +24,7 @@ struct vhost_client;
  * @queue_size: descriptors per ring
  * @format: split or packed; packed needs the back-end to offer it
  * @event_idx: use event indices if the back-end offers them
- * @indirect: use indirect descriptors if the back-end offers them
+ * @indirect_max: segments of the longest chain that goes into an indirect table, if the back-end offers those; 0: none
  * @arena_bytes: shared memory for requests, beside the rings
  */
 struct vhost_client_config {
@@ -33,22 +33,18 @@ struct vhost_client_config {
 	uint32_t queue_size;
 	enum virtq_format format;
 	bool event_idx;
-	bool indirect;
+	uint32_t indirect_max;
 	size_t arena_bytes;
 };
 
 /**
- * struct vhost_client_ring - where one ring lies; for virtq_driver_new().
- * @desc: descriptor area
- * @driver: driver area
- * @device: device area
+ * struct vhost_client_ring - one queue.
+ * @drv: the driver's side of the ring; addresses of segments are those of the client's memory
  * @kick_fd: write to wake the device
  * @call_fd: non-blocking; readable when the device interrupts
  */
 struct vhost_client_ring {
-	void *desc;
-	void *driver;
-	void *device;
+	struct virtq_driver *drv;
 	int kick_fd;
 	int call_fd;
 };
@@ -70,12 +66,7 @@ const struct vhost_client_ring *vhost_client_ring(const struct vhost_client *cli
 						  unsigned int index);
 /** vhost_client_features() - virtio features that were negotiated. */
 uint64_t vhost_client_features(const struct vhost_client *client);
-/**
- * vhost_client_arena() - memory for requests.
- * @ret_gpa: its address for descriptors
- */
-void *vhost_client_arena(const struct vhost_client *client, uint64_t *ret_gpa);
-/** vhost_client_base() - the whole shared memory, which begins at VHOST_CLIENT_GPA. */
-void *vhost_client_base(const struct vhost_client *client, size_t *ret_bytes);
+/** vhost_client_arena() - config.arena_bytes of shared memory for requests, page-aligned. */
+void *vhost_client_arena(const struct vhost_client *client);
 
 #endif

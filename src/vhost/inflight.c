@@ -17,9 +17,6 @@
 #include "base/fd.h"
 #include "mem/sigbus.h"
 
-/* Where an area says how it was formatted: 0 is not at all, in both layouts. */
-#define INFLIGHT_VERSION_OFFSET 8
-
 static enum virtq_format session_format(const struct vhost_session *s)
 {
 	return s->features & bit64(VIRTIO_F_RING_PACKED) ? VIRTQ_PACKED : VIRTQ_SPLIT;
@@ -141,16 +138,11 @@ int vhost_inflight_area(struct vhost_session *s, unsigned int index, enum virtq_
 	uint8_t *area = NULL;
 
 	if (m->map && index < m->nr_queues) {
-		uint16_t *version;
-
 		/* The ring may be larger, or of another format, than what SET_INFLIGHT_FD spoke of. */
 		if (virtq_inflight_bytes(format, s->rings[index].num) > m->stride)
 			return vhost_refuse(s, -EINVAL, "queue %u: in-flight area too small",
 					    index);
 		area = m->area + index * m->stride;
-		version = (uint16_t *)(void *)(area + INFLIGHT_VERSION_OFFSET);
-		if (READ_ONCE(*version) == 0)
-			virtq_inflight_format(area, format, s->rings[index].num);
 	}
 	*ret_area = area;
 	return 0;

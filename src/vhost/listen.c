@@ -158,7 +158,9 @@ void vhost_listen_close(struct vhost_listener *l)
 {
 	struct stat st;
 
-	if (l->path && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+	/* While the socket is open its inode lives, and no other file can have its number. */
+	if (l->fd >= 0 && l->path && lstat(l->path, &st) == 0 && st.st_dev == l->dev &&
+	    st.st_ino == l->ino)
 		unlink(l->path);
 	close_fd(&l->fd);
 	free(TAKE_PTR(l->path));

@@ -37,9 +37,9 @@ int main(int argc, char **argv)
 	dev.record = STDOUT_FILENO;
 	dev.advance = 7;
 	if (argc > 3)
-		dev.nr_queues = (unsigned int)atoi(argv[3]);
+		dev.nr_queues = (unsigned int)strtoul(argv[3], NULL, 10);
 	if (argc > 4)
-		dev.queue_size_max = (uint32_t)atoi(argv[4]);
+		dev.queue_size_max = (uint32_t)strtoul(argv[4], NULL, 10);
 	err = vhost_listen_open(&listener, argv[1], VHOST_LISTEN_NO_GROUP, text);
 	if (err < 0) {
 		fprintf(stderr, "%s\n", text);
@@ -47,7 +47,7 @@ int main(int argc, char **argv)
 	}
 	if (loop_new(&loop) < 0)
 		return 1;
-	signal(SIGTERM, stop);
+	sigaction(SIGTERM, &(struct sigaction){ .sa_handler = stop }, NULL);
 	err = vhost_server_new(&server, &(struct vhost_server_config){
 						.loop = loop,
 						.listen_fd = listener.fd,
