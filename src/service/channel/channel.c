@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The service whose requests a daemon answers over message sockets: its life, from INIT to the end of the socket.
+ */
+#include "service/channel/channel.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "device/device.h"
+#include "fuse/session.h"
+#include "service/channel/private.h"
+
+#define CHANNEL_PAGE	   4096u
+#define CHANNEL_MIN_BUFFER 8192u /* FUSE_MIN_READ_BUFFER */
+#define CHANNEL_EVENTS	   (CHANNEL_SOCKETS_MAX + 1)
+#define CHANNEL_WAKE	   UINT32_MAX
+
+static int send_init(int fd)
+{
+	char msg[sizeof(struct fuse_in_header) + sizeof(struct fuse_init_in)];
+	size_t len = fuse_init_build(msg, CHANNEL_UNIQUE_INIT);
+
+	return channel_send_plain(fd, msg, len);
+}
+
+static int socket_set_passcred(int fd, int on)
+{
+	return setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ? -errno : 0;
+}
+
+/* What the daemon says is cut down to what fits its socket. Context: under the lock. */
+static void apply_limits(struct channel *ch)
+{
+	struct fuse_init_out *init = &ch->svc.init_out;
+	size_t fits = ch->send_max - CHANNEL_PAGE;
+	uint32_t daemon_write = init->max_write;
+
+	ch->message_max = max_of((size_t)CHANNEL_MIN_BUFFER, (size_t)daemon_write +
+								     sizeof(struct fuse_in_header) +
+								     sizeof(struct fuse_write_in));
+	if (ch->send_max < CHANNEL_READ_MAX + CHANNEL_PAGE) {
+		uint32_t pages = (uint32_t)(fits / CHANNEL_PAGE);
+
+		init->max_write = min_of(daemon_write, pages * CHANNEL_PAGE);
+		if (init->max_pages)
+			init->max_pages = (uint16_t)min_of((uint32_t)init->max_pages, pages);
+		if (init->max_write < daemon_write)
+			log_warn(
+				"requests are limited to %u bytes: the socket's buffer cannot be "
+				"larger (net.core.wmem_max)",
+				init->max_write);
+	}
+	fits = min_of(fits, (size_t)CHANNEL_READ_MAX);
+	ch->read_limit = min_of(ch->read_limit, (uint32_t)fits);
+}
+
+int channel_init_reply(struct channel *ch, const void *msg, size_t len, pid_t server,
+		       const char **ret_why)
+{
+	struct fuse_init_out init;
+	struct device *dev;
+	int err = fuse_init_accept(msg, len, CHANNEL_UNIQUE_INIT, &init, ret_why);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&ch->lock);
+	ch->svc.init_out = init;
+	apply_limits(ch);
+	ch->state = CHANNEL_READY;
+	dev = ch->dev;
+	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++) {
+		if (ch->sockets[i].fd >= 0 && socket_set_passcred(ch->sockets[i].fd, 0) < 0)
+			log_debug("SO_PASSCRED cannot be reset");
+	}
+	pthread_mutex_unlock(&ch->lock);
+	if (dev)
+		device_service_restarted(dev);
+	ch->config.events.ready(ch->config.ctx, server);
+	return 0;
+}
+
+/* They are inside sendmsg(), which does not wait. No new ones come: what they look at says so. */
+static void channel_wait_senders(struct channel *ch)
+{
+	while (__atomic_load_n(&ch->nr_senders, __ATOMIC_ACQUIRE))
+		sched_yield();
+}
+
+static void channel_finish_lost(struct channel *ch, const struct channel_slot *slot)
+{
+	bool over;
+
+	if (!slot->split) {
+		request_reply(slot->req, -EIO, NULL, 0);
+		return;
+	}
+	pthread_mutex_lock(&ch->lock);
+	over = split_part_done(ch, slot->split, slot->part, -EIO, 0);
+	pthread_mutex_unlock(&ch->lock);
+	if (over)
+		split_finish(ch, slot->split);
+}
+
+/*
+ * A clone is closed and the daemon lives: a thread had nothing to do and ended. What was on its way to it goes to
+ * another, as it would in the kernel, where all read from one queue.
+ */
+static void clone_gone(struct channel *ch, unsigned int socket)
+{
+	struct channel_slot slot;
+	bool found;
+	int fd;
+
+	pthread_mutex_lock(&ch->lock);
+	fd = ch->sockets[socket].fd;
+	ch->sockets[socket].fd = -1;
+	ch->nr_sockets--;
+	pthread_mutex_unlock(&ch->lock);
+	channel_wait_senders(ch);
+	do {
+		found = false;
+		pthread_mutex_lock(&ch->lock);
+		for (unsigned int i = 0; i < CHANNEL_SLOTS && !found; i++) {
+			found = ch->slots[i].unique && ch->slots[i].socket == socket;
+			if (found)
+				slot_remove(ch, &ch->slots[i], &slot);
+		}
+		if (found && !slot.split)
+			channel_fifo_append(ch, request_service_data(slot.req));
+		pthread_mutex_unlock(&ch->lock);
+		/* The rare part of a split is not worth a way back: an error that the driver sees. */
+		if (found && slot.split)
+			channel_finish_lost(ch, &slot);
+	} while (found);
+	close_fd(&fd);
+}
+
+static bool lose_one_slot(struct channel *ch)
+{
+	struct channel_slot slot;
+	bool found = false;
+
+	pthread_mutex_lock(&ch->lock);
+	for (unsigned int i = 0; i < CHANNEL_SLOTS && ch->nr_slots_used && !found; i++) {
+		found = ch->slots[i].unique;
+		if (found)
+			slot_remove(ch, &ch->slots[i], &slot);
+	}
+	pthread_mutex_unlock(&ch->lock);
+	if (found)
+		channel_finish_lost(ch, &slot);
+	return found;
+}
+
+static void lose_fifo(struct channel *ch)
+{
+	struct channel_item *item;
+
+	pthread_mutex_lock(&ch->lock);
+	item = ch->fifo_head;
+	ch->fifo_head = NULL;
+	ch->fifo_tail = &ch->fifo_head;
+	pthread_mutex_unlock(&ch->lock);
+	while (item) {
+		struct channel_item *next = item->next;
+
+		if (item->is_split) {
+			struct channel_split *split =
+				container_of(item, struct channel_split, item);
+			bool over;
+
+			pthread_mutex_lock(&ch->lock);
+			split->queued = false;
+			split->ended = true;
+			split->error = -EIO;
+			split->error_part = 0;
+			over = !split->nr_under_way;
+			pthread_mutex_unlock(&ch->lock);
+			if (over)
+				split_finish(ch, split);
+		} else {
+			channel_fail(item->req, -EIO);
+		}
+		item = next;
+	}
+}
+
+/* The daemon is gone, or is to be left. */
+static void channel_teardown(struct channel *ch, const char *why)
+{
+	enum channel_state before;
+	struct device *dev;
+
+	pthread_mutex_lock(&ch->lock);
+	before = ch->state;
+	ch->state = CHANNEL_IDLE;
+	ch->close_wanted = false;
+	dev = ch->dev;
+	pthread_mutex_unlock(&ch->lock);
+	if (before == CHANNEL_IDLE)
+		return;
+	channel_wait_senders(ch);
+	lose_fifo(ch);
+	while (lose_one_slot(ch))
+		continue;
+	pthread_mutex_lock(&ch->lock);
+	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++)
+		close_fd(&ch->sockets[i].fd);
+	ch->nr_sockets = 0;
+	ch->retry_soon = false;
+	pthread_mutex_unlock(&ch->lock);
+	if (dev && before != CHANNEL_STARTING)
+		device_service_died(dev);
+	ch->config.events.lost(ch->config.ctx, why);
+}
+
+static void channel_socket_ready(struct channel *ch, unsigned int socket)
+{
+	int err;
+
+	/* Closed by an event before it in the same batch. */
+	if (ch->sockets[socket].fd < 0)
+		return;
+	err = channel_receive(ch, socket);
+	if (!err)
+		return;
+	if (socket && err == -EPIPE)
+		clone_gone(ch, socket);
+	else
+		channel_teardown(ch, err == -EPROTO ? ch->why : NULL);
+}
+
+static bool channel_housekeeping(struct channel *ch)
+{
+	bool close_wanted, free_wanted, queued;
+
+	pthread_mutex_lock(&ch->lock);
+	close_wanted = ch->close_wanted;
+	free_wanted = ch->free_wanted;
+	queued = ch->fifo_head;
+	pthread_mutex_unlock(&ch->lock);
+	if (close_wanted || free_wanted)
+		channel_teardown(ch, NULL);
+	else if (queued)
+		channel_send_queued(ch);
+	return !free_wanted;
+}
+
+/* After work, look for more for a while before sleeping: a wake-up costs more than a look. */
+static int channel_wait(struct channel *ch, struct epoll_event *ev)
+{
+	int timeout_ms = READ_ONCE(ch->retry_soon) ? CHANNEL_RETRY_MS : -1;
+	int n = 0;
+
+	if (ch->config.poll_ns && READ_ONCE(ch->nr_slots_used)) {
+		uint64_t end_ns = clock_now_ns() + ch->config.poll_ns;
+
+		do {
+			n = epoll_wait(ch->epoll_fd, ev, CHANNEL_EVENTS, 0);
+		} while (!n && clock_now_ns() < end_ns);
+	}
+	return n ? n : epoll_wait(ch->epoll_fd, ev, CHANNEL_EVENTS, timeout_ms);
+}
+
+static void *channel_thread(void *arg)
+{
+	struct channel *ch = arg;
+	struct epoll_event ev[CHANNEL_EVENTS];
+
+	do {
+		int n = channel_wait(ch, ev);
+
+		for (int i = 0; i < n; i++) {
+			if (ev[i].data.u32 != CHANNEL_WAKE)
+				channel_socket_ready(ch, ev[i].data.u32);
+			else if (fd_drain_signal(ch->wake_fd) < 0)
+				log_error("the channel's wake-up descriptor failed");
+		}
+	} while (channel_housekeeping(ch));
+	return NULL;
+}
+
+static int channel_add_socket(struct channel *ch, unsigned int socket, int fd)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.u32 = socket };
+	int err = socket_set_passcred(fd, ch->state <= CHANNEL_STARTING);
+
+	if (err)
+		return err;
+	/* Before it can be readable: the thread ignores events of empty places. */
+	if (epoll_ctl(ch->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0)
+		return -errno;
+	ch->sockets[socket] = (struct channel_socket){ .fd = fd, .events = ev.events };
+	ch->nr_sockets++;
+	return 0;
+}
+
+static void channel_drop_socket(struct channel *ch, unsigned int socket)
+{
+	epoll_ctl(ch->epoll_fd, EPOLL_CTL_DEL, ch->sockets[socket].fd, NULL);
+	ch->sockets[socket].fd = -1;
+	ch->nr_sockets--;
+}
+
+static int socket_send_max(int fd, size_t *ret_bytes)
+{
+	socklen_t len = sizeof(int);
+	int bytes;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &len) < 0)
+		return -errno;
+	/* The kernel keeps 32 bytes of it for itself. */
+	if (bytes < (int)(CHANNEL_MIN_BUFFER * 2))
+		return -EMSGSIZE;
+	*ret_bytes = (size_t)bytes - 64;
+	return 0;
+}
+
+int channel_attach(struct service *svc, int fd, uint32_t max_read)
+{
+	struct channel *ch = channel_of(svc);
+	size_t send_max;
+	int err = socket_send_max(fd, &send_max);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&ch->lock);
+	if (ch->state != CHANNEL_IDLE || ch->nr_sockets || ch->free_wanted)
+		err = -EBUSY;
+	else
+		err = channel_add_socket(ch, 0, fd);
+	if (!err) {
+		ch->send_max = send_max;
+		ch->reply_bytes_max = send_max;
+		ch->read_limit = max_read ? max_of(max_read, CHANNEL_PAGE) : CHANNEL_READ_MAX;
+		ch->sequential = false;
+		ch->why = NULL;
+		ch->close_wanted = false;
+		ch->state = CHANNEL_STARTING;
+		err = send_init(fd);
+		if (err) {
+			ch->state = CHANNEL_IDLE;
+			channel_drop_socket(ch, 0);
+		}
+	}
+	pthread_mutex_unlock(&ch->lock);
+	return err;
+}
+
+int channel_attach_clone(struct service *svc, int fd)
+{
+	struct channel *ch = channel_of(svc);
+	unsigned int i = 1;
+	int err;
+
+	pthread_mutex_lock(&ch->lock);
+	while (i < CHANNEL_SOCKETS_MAX && ch->sockets[i].fd >= 0)
+		i++;
+	if (ch->state == CHANNEL_IDLE)
+		err = -ENOTCONN;
+	else if (i == CHANNEL_SOCKETS_MAX)
+		err = -ENFILE;
+	else
+		err = channel_add_socket(ch, i, fd);
+	/* libfuse's threads read from their clones only: the INIT that waits in the first socket is never seen. */
+	if (!err && ch->state == CHANNEL_STARTING && ch->nr_sockets == 2) {
+		err = send_init(fd);
+		if (err)
+			channel_drop_socket(ch, i);
+	}
+	pthread_mutex_unlock(&ch->lock);
+	if (!err)
+		fd_signal(ch->wake_fd);
+	return err;
+}
+
+int channel_stop(struct service *svc)
+{
+	struct channel *ch = channel_of(svc);
+	const struct fuse_in_header msg = {
+		.len = sizeof(msg),
+		.opcode = FUSE_DESTROY,
+		.unique = CHANNEL_UNIQUE_DESTROY,
+	};
+	int err = -ENOTCONN;
+
+	pthread_mutex_lock(&ch->lock);
+	if (ch->state == CHANNEL_READY) {
+		unsigned int i = 0;
+
+		while (ch->nr_sockets > 1 && i + 1 < CHANNEL_SOCKETS_MAX &&
+		       (!i || ch->sockets[i].fd < 0))
+			i++;
+		err = channel_send_plain(ch->sockets[i].fd, &msg, sizeof(msg));
+		if (!err) {
+			ch->state = CHANNEL_STOPPING;
+			ch->destroy_sent = true;
+		}
+	}
+	pthread_mutex_unlock(&ch->lock);
+	return err;
+}
+
+void channel_close(struct service *svc)
+{
+	struct channel *ch = channel_of(svc);
+
+	pthread_mutex_lock(&ch->lock);
+	ch->close_wanted = ch->state != CHANNEL_IDLE;
+	pthread_mutex_unlock(&ch->lock);
+	fd_signal(ch->wake_fd);
+}
+
+void channel_set_device(struct service *svc, struct device *dev)
+{
+	struct channel *ch = channel_of(svc);
+
+	pthread_mutex_lock(&ch->lock);
+	ch->dev = dev;
+	pthread_mutex_unlock(&ch->lock);
+}
+
+void channel_get_counts(struct service *svc, struct channel_counts *ret_counts)
+{
+	struct channel *ch = channel_of(svc);
+
+	pthread_mutex_lock(&ch->lock);
+	*ret_counts = ch->counts;
+	pthread_mutex_unlock(&ch->lock);
+}
+
+static void channel_free(struct service *svc)
+{
+	struct channel *ch = channel_of(svc);
+
+	if (ch->thread_runs) {
+		pthread_mutex_lock(&ch->lock);
+		ch->free_wanted = true;
+		pthread_mutex_unlock(&ch->lock);
+		fd_signal(ch->wake_fd);
+		pthread_join(ch->thread, NULL);
+	}
+	for (unsigned int i = 0; i < CHANNEL_SPLITS; i++)
+		free(ch->splits[i].buf);
+	close_fd(&ch->epoll_fd);
+	close_fd(&ch->wake_fd);
+	free(ch->bounce);
+	free(ch->recv_buf);
+	pthread_mutex_destroy(&ch->lock);
+	pthread_mutex_destroy(&ch->bounce_lock);
+	free(ch);
+}
+
+static const struct service_ops channel_ops = {
+	.name = "channel",
+	.submit = channel_submit,
+	.interrupt = channel_interrupt,
+	.free = channel_free,
+};
+
+static int channel_start(struct channel *ch)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = CHANNEL_WAKE };
+	sigset_t all, old;
+	int err;
+
+	ch->recv_buf = malloc(CHANNEL_RECV_MAX);
+	if (!ch->recv_buf)
+		return -ENOMEM;
+	ch->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (ch->epoll_fd < 0)
+		return -errno;
+	ch->wake_fd = eventfd_new();
+	if (ch->wake_fd < 0)
+		return ch->wake_fd;
+	if (epoll_ctl(ch->epoll_fd, EPOLL_CTL_ADD, ch->wake_fd, &ev) < 0)
+		return -errno;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = pthread_create(&ch->thread, NULL, channel_thread, ch);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	ch->thread_runs = !err;
+	return -err;
+}
+
+int channel_new(struct service **ret_svc, const struct channel_config *config)
+{
+	struct channel *ch = calloc(1, sizeof(*ch));
+	int err;
+
+	if (!ch)
+		return -ENOMEM;
+	ch->svc.ops = &channel_ops;
+	ch->config = *config;
+	ch->epoll_fd = -1;
+	ch->wake_fd = -1;
+	pthread_mutex_init(&ch->lock, NULL);
+	pthread_mutex_init(&ch->bounce_lock, NULL);
+	ch->fifo_tail = &ch->fifo_head;
+	slot_init(ch);
+	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++)
+		ch->sockets[i].fd = -1;
+	for (unsigned int i = 0; i < CHANNEL_SPLITS; i++) {
+		ch->splits[i].next_free = ch->free_split;
+		ch->free_split = &ch->splits[i];
+	}
+	err = channel_start(ch);
+	if (err) {
+		channel_free(&ch->svc);
+		return err;
+	}
+	*ret_svc = &ch->svc;
+	return 0;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The service whose requests a daemon answers over message sockets that stand in for /dev/fuse.
+ */
+#ifndef FUSEWIRE_SERVICE_CHANNEL_CHANNEL_H
+#define FUSEWIRE_SERVICE_CHANNEL_CHANNEL_H
+
+#include <sys/types.h>
+
+#include "device/service.h"
+
+/** CHANNEL_SOCKETS_MAX - sockets of one daemon: the first and its clones. */
+#define CHANNEL_SOCKETS_MAX 16
+
+/**
+ * struct channel_events - what happens to the daemon; called on the channel's reply thread. None of them may
+ * call channel_free().
+ * @ready: the daemon answered INIT, the service's init_out is set and requests are taken. @server is the process that answered,
+ *         0 when unknown
+ * @stopped: the daemon answered the DESTROY of channel_stop()
+ * @lost: the daemon closed its end, refused INIT (@why says how; else NULL), or channel_close() was called.
+ *        Every request was ended with -EIO, and new ones will be, until channel_attach()
+ * @notify: a notification (unique 0): @code is one of enum fuse_notify_code, @body @len bytes that nobody checked. May be NULL
+ */
+struct channel_events {
+	void (*ready)(void *ctx, pid_t server);
+	void (*stopped)(void *ctx);
+	void (*lost)(void *ctx, const char *why);
+	void (*notify)(void *ctx, int32_t code, const void *body, size_t len);
+};
+
+/**
+ * struct channel_config - how to serve.
+ * @events: copied
+ * @ctx: for the events
+ * @poll_ns: after a reply, look for the next one for so long before sleeping, ns
+ */
+struct channel_config {
+	struct channel_events events;
+	void *ctx;
+	uint64_t poll_ns;
+};
+
+/**
+ * struct channel_counts - what the daemon did wrong or unasked, since the channel was made.
+ * @nr_unknown: replies to what was not asked, or was answered before
+ * @nr_malformed: replies of a wrong length or form
+ * @nr_notifications: messages with unique 0
+ */
+struct channel_counts {
+	uint64_t nr_unknown;
+	uint64_t nr_malformed;
+	uint64_t nr_notifications;
+};
+
+/** channel_new() - a service without a daemon: every request gets -EIO. Return: 0, -ENOMEM, negative errno. */
+int must_check channel_new(struct service **ret_svc, const struct channel_config *config);
+
+/** channel_set_device() - the device to tell when the daemon dies and is there again; NULL for none. Context: any thread. */
+void channel_set_device(struct service *svc, struct device *dev);
+
+/**
+ * channel_attach() - a daemon is there: send INIT. The events say how it goes on.
+ * @fd: message socket; taken over on success. Its send buffer's size is taken for both directions
+ * @max_read: bytes that a READ may ask the daemon for; 0 for no limit
+ *
+ * Context: any thread. Return: 0; -EBUSY while there is one already; negative errno.
+ */
+int must_check channel_attach(struct service *svc, int fd, uint32_t max_read);
+
+/**
+ * channel_attach_clone() - one more socket of the same daemon (FUSE_DEV_IOC_CLONE).
+ * @fd: taken over on success
+ *
+ * Context: any thread. Return: 0; -ENOTCONN without a daemon; -ENFILE; negative errno.
+ */
+int must_check channel_attach_clone(struct service *svc, int fd);
+
+/**
+ * channel_stop() - send DESTROY and take no more requests; the daemon sees its end of the socket open until channel_close().
+ *
+ * Context: any thread. Return: 0: stopped, or lost, will be called; -ENOTCONN without a daemon that answered INIT; -EAGAIN when the
+ * socket is full.
+ */
+int must_check channel_stop(struct service *svc);
+
+/** channel_close() - close all sockets; lost will be called if there was a daemon. Context: any thread. */
+void channel_close(struct service *svc);
+
+/** channel_get_counts() - Context: any thread. */
+void channel_get_counts(struct service *svc, struct channel_counts *ret_counts);
+
+#endif

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the files of the channel service share.
+ *
+ * Theory of operation
+ * -------------------
+ * Queue threads send: a request's message goes into the socket at once, by sendmsg() from where it lies. One
+ * reply thread receives, and sends what could not be sent at once (`fifo`).
+ *
+ * A *slot* is one message that the daemon owes a reply to. Slots are found by unique, in a hash table of our own. Who takes
+ * a slot out of the table (under the lock) owns the request and ends it: a second reply finds nothing. So a
+ * request ends exactly once, whatever the daemon says and whenever it dies.
+ *
+ * A slot is entered before its message is sent. After a successful send the sender touches neither slot nor
+ * request any more. After a failed one it takes the slot out again, if the generation is still its own: a
+ * daemon that answers what it was not asked yet may have ended the request meanwhile.
+ *
+ * A READ above the daemon's limit becomes a *split*: several READs with uniques of our own (bit 62), whose data are
+ * joined in a buffer. A split is finished by who drops its last part.
+ *
+ *   IDLE --attach--> STARTING --INIT answered--> READY --stop--> STOPPING
+ *     ^-------------------- end of file, channel_close() ---------'
+ *
+ * Teardown: state IDLE first, so that nobody enters; then nr_senders falls to 0; then the sockets are closed
+ * and everything that was taken ends with -EIO. Only the reply thread tears down.
+ */
+#ifndef FUSEWIRE_SERVICE_CHANNEL_PRIVATE_H
+#define FUSEWIRE_SERVICE_CHANNEL_PRIVATE_H
+
+#include <pthread.h>
+
+#include "base/log.h"
+#include "service/channel/channel.h"
+
+/* Messages that the daemon may owe replies to at a time. */
+#define CHANNEL_SLOTS 1024
+#define CHANNEL_HASH  2048
+/* Data of the largest READ to a daemon, and what a driver gets at most for one READ. */
+#define CHANNEL_READ_MAX (1u << 20)
+/* Largest message taken from a daemon. */
+#define CHANNEL_RECV_MAX (CHANNEL_READ_MAX + (64u << 10))
+/* READs under way that are split. */
+#define CHANNEL_SPLITS 16
+#define CHANNEL_PARTS  256
+/* From this size on, READ data are received where they belong; below, a copy costs less than a look ahead. */
+#define CHANNEL_PEEK_MIN (32u << 10)
+/* How often and how long apart to try when the kernel has no memory for a message. */
+#define CHANNEL_RETRIES	 200
+#define CHANNEL_RETRY_MS 2
+
+/* Uniques of our own messages; the device's stay below. */
+#define CHANNEL_UNIQUE_OWN     (UINT64_C(1) << 62)
+#define CHANNEL_UNIQUE_INIT    (CHANNEL_UNIQUE_OWN | 2)
+#define CHANNEL_UNIQUE_DESTROY (CHANNEL_UNIQUE_OWN | 4)
+#define CHANNEL_UNIQUE_PART    (CHANNEL_UNIQUE_OWN | 16)
+
+enum channel_state {
+	CHANNEL_IDLE,
+	CHANNEL_STARTING,
+	CHANNEL_READY,
+	CHANNEL_STOPPING,
+};
+
+/* What waits to be sent: lies in request_service_data(), or in a split. */
+struct channel_item {
+	struct channel_item *next;
+	struct request *req;
+	bool is_split;
+	bool is_long; /* a READ above the limit: needs a split */
+	uint16_t retries;
+};
+
+struct channel_split {
+	struct channel_item item;
+	struct channel_split *next_free;
+	char *buf; /* CHANNEL_READ_MAX bytes, allocated at first use and kept */
+	uint32_t total_bytes; /* to read */
+	uint32_t part_bytes; /* of every part but the last */
+	uint32_t nr_parts;
+	uint32_t nr_sent;
+	uint32_t nr_under_way;
+	uint32_t sent_limit; /* parts that may be sent now: all, or one after the other */
+	bool queued; /* in the fifo */
+	bool ended; /* no more parts: error, short part, lost */
+	int error;
+	uint32_t error_part;
+	uint32_t got[CHANNEL_PARTS];
+};
+
+struct channel_slot {
+	uint64_t unique;
+	uint64_t generation;
+	struct request *req;
+	struct channel_split *split; /* NULL: a whole request */
+	uint32_t part;
+	uint32_t reply_max;
+	uint16_t next; /* in the hash chain or the free list; CHANNEL_NO_SLOT ends it */
+	uint8_t socket;
+	bool look_ahead;
+};
+
+#define CHANNEL_NO_SLOT UINT16_MAX
+
+struct channel_socket {
+	int fd; /* -1: none */
+	uint32_t nr_under_way;
+	uint32_t events; /* that epoll watches */
+};
+
+struct channel {
+	struct service svc;
+	struct channel_config config;
+	pthread_t thread;
+	bool thread_runs;
+	int epoll_fd;
+	int wake_fd;
+	char *recv_buf; /* reply thread's, CHANNEL_RECV_MAX + header */
+	struct log_ratelimit log_reply, log_send;
+
+	unsigned int nr_senders; /* atomic: threads inside sendmsg() */
+
+	pthread_mutex_t lock; /* of all that follows */
+	enum channel_state state;
+	bool close_wanted;
+	bool free_wanted;
+	bool destroy_sent; /* and not answered */
+	struct device *dev;
+	struct channel_socket sockets[CHANNEL_SOCKETS_MAX];
+	unsigned int nr_sockets;
+	size_t send_max; /* bytes of message that fit the socket */
+	size_t message_max; /* bytes that the daemon's buffer surely holds */
+	uint32_t read_limit; /* bytes that a READ may ask for */
+	bool sequential; /* the daemon opened files whose READs must come one by one */
+	const char *why; /* reply thread's: what is wrong with the INIT reply */
+
+	uint64_t generation;
+	uint64_t part_counter;
+	uint16_t hash[CHANNEL_HASH];
+	struct channel_slot slots[CHANNEL_SLOTS];
+	uint16_t free_slot;
+	unsigned int nr_slots_used;
+	unsigned int nr_look_ahead;
+	size_t reply_bytes; /* that may come for slots in use */
+	size_t reply_bytes_max; /* beyond which nothing is sent */
+
+	struct channel_item *fifo_head;
+	struct channel_item **fifo_tail;
+	bool retry_soon; /* no memory for a message: try again in CHANNEL_RETRY_MS */
+	struct channel_split *free_split;
+	struct channel_split splits[CHANNEL_SPLITS];
+
+	char *bounce; /* for payloads of too many segments */
+	pthread_mutex_t bounce_lock;
+	struct channel_counts counts;
+};
+
+static inline struct channel *channel_of(struct service *svc)
+{
+	return (struct channel *)(void *)svc;
+}
+
+/* slots.c; under the lock. */
+/** slot_init() - all slots free. */
+void slot_init(struct channel *ch);
+/** slot_enter() - a slot for @unique, or NULL when all are in use or the daemon's replies would take too much room. */
+struct channel_slot *slot_enter(struct channel *ch, uint64_t unique, struct request *req,
+				uint32_t reply_max);
+/** slot_find() - NULL when nothing is owed for @unique. */
+struct channel_slot *slot_find(struct channel *ch, uint64_t unique);
+/** slot_remove() - the caller owns what was in *@ret_copy. */
+void slot_remove(struct channel *ch, struct channel_slot *slot, struct channel_slot *ret_copy);
+
+/* send.c */
+/** channel_submit(), channel_interrupt() - struct service_ops. */
+void channel_submit(struct service *svc, struct request *req);
+void channel_interrupt(struct service *svc, uint64_t unique);
+/** channel_send_queued() - send what waits and fits. Context: reply thread, without the lock. */
+void channel_send_queued(struct channel *ch);
+/** channel_send_plain() - one message of our own. Return: 0 or negative errno. */
+int must_check channel_send_plain(int fd, const void *msg, size_t len);
+/** channel_watch() - set what epoll watches on a socket. Context: under the lock. */
+void channel_watch(struct channel *ch, unsigned int socket, uint32_t events);
+/** channel_fifo_append() - Context: under the lock. */
+void channel_fifo_append(struct channel *ch, struct channel_item *item);
+/** channel_fail() - end a request with an error, or without one if it has no reply. */
+void channel_fail(struct request *req, int error);
+/** channel_has_reply() - does the daemon answer this opcode? */
+bool channel_has_reply(uint32_t opcode);
+
+/* split.c */
+/** split_start() - a split for a READ. Context: under the lock. Return: NULL when none is free. */
+struct channel_split *split_start(struct channel *ch, struct request *req);
+/** split_next_part() - may another part be sent? Context: under the lock. */
+bool split_next_part(const struct channel_split *split);
+/** split_message() - message of part @part. @buf: 80 bytes. */
+void split_message(const struct channel_split *split, uint32_t part, uint64_t unique, void *buf);
+/** split_part_bytes() - data that part @part asks for. */
+uint32_t split_part_bytes(const struct channel_split *split, uint32_t part);
+/**
+ * split_part_done() - a part came, or will not come.
+ * @error: 0 or negative errno
+ * @got: bytes in the split's buffer
+ *
+ * Context: under the lock. Return: true when the split is over: the caller calls split_finish() without the lock.
+ */
+bool must_check split_part_done(struct channel *ch, struct channel_split *split, uint32_t part,
+				int error, uint32_t got);
+/** split_finish() - end the request and free the split. Context: without the lock. */
+void split_finish(struct channel *ch, struct channel_split *split);
+
+/* receive.c */
+/** channel_receive() - take all messages of a socket. Context: reply thread. Return: 0 or -EPIPE at its end. */
+int must_check channel_receive(struct channel *ch, unsigned int socket);
+
+/* channel.c */
+/** channel_init_reply() - the answer to INIT. Context: reply thread. Return: 0 or negative errno with *@ret_why. */
+int must_check channel_init_reply(struct channel *ch, const void *msg, size_t len, pid_t server,
+				  const char **ret_why);
+
+#endif

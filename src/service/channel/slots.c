@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The table of messages that a daemon owes a reply to, by unique.
+ */
+#include "service/channel/private.h"
+
+/* Room in a socket's accounting for a message beside its bytes. */
+#define SLOT_OVERHEAD 1024
+
+static unsigned int slot_hash(uint64_t unique)
+{
+	return (unsigned int)((unique * UINT64_C(0x9e3779b97f4a7c15)) >> 32) % CHANNEL_HASH;
+}
+
+void slot_init(struct channel *ch)
+{
+	for (unsigned int i = 0; i < CHANNEL_HASH; i++)
+		ch->hash[i] = CHANNEL_NO_SLOT;
+	for (unsigned int i = 0; i < CHANNEL_SLOTS; i++)
+		ch->slots[i].next = i + 1 < CHANNEL_SLOTS ? (uint16_t)(i + 1) : CHANNEL_NO_SLOT;
+	ch->free_slot = 0;
+}
+
+struct channel_slot *slot_enter(struct channel *ch, uint64_t unique, struct request *req,
+				uint32_t reply_max)
+{
+	unsigned int h = slot_hash(unique);
+	struct channel_slot *s;
+	uint16_t index = ch->free_slot;
+
+	if (index == CHANNEL_NO_SLOT)
+		return NULL;
+	/* One message at least, however large. */
+	if (ch->nr_slots_used && ch->reply_bytes + reply_max + SLOT_OVERHEAD > ch->reply_bytes_max)
+		return NULL;
+	s = &ch->slots[index];
+	ch->free_slot = s->next;
+	*s = (struct channel_slot){
+		.unique = unique,
+		.generation = ++ch->generation,
+		.req = req,
+		.reply_max = reply_max,
+		.next = ch->hash[h],
+	};
+	ch->hash[h] = index;
+	ch->nr_slots_used++;
+	ch->reply_bytes += reply_max + SLOT_OVERHEAD;
+	return s;
+}
+
+struct channel_slot *slot_find(struct channel *ch, uint64_t unique)
+{
+	uint16_t i = ch->hash[slot_hash(unique)];
+
+	while (i != CHANNEL_NO_SLOT && ch->slots[i].unique != unique)
+		i = ch->slots[i].next;
+	return i == CHANNEL_NO_SLOT ? NULL : &ch->slots[i];
+}
+
+void slot_remove(struct channel *ch, struct channel_slot *slot, struct channel_slot *ret_copy)
+{
+	uint16_t index = (uint16_t)(slot - ch->slots);
+	uint16_t *link = &ch->hash[slot_hash(slot->unique)];
+
+	while (*link != index) {
+		assert(*link != CHANNEL_NO_SLOT);
+		link = &ch->slots[*link].next;
+	}
+	*link = slot->next;
+	*ret_copy = *slot;
+	ch->nr_slots_used--;
+	ch->reply_bytes -= slot->reply_max + SLOT_OVERHEAD;
+	ch->sockets[slot->socket].nr_under_way--;
+	if (slot->look_ahead)
+		ch->nr_look_ahead--;
+	*slot = (struct channel_slot){ .next = ch->free_slot };
+	ch->free_slot = index;
+}
