@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`fusewire vm` itself: streams, exit status, errors, and that nothing stays behind."""
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+import guest
+
+KINDS = pytest.mark.parametrize("options", [["--kernel-version", "6.12"], ["--uml"]], ids=["qemu", "uml"])
+
+
+@KINDS
+def test_streams_and_status(options):
+    """Every byte value passes, in both directions, and the streams do not mix."""
+    data = bytes(range(256)) * 1000
+    done = guest.vm(options, ["cat; echo error >&2; exit 7"], stdin=data)
+    assert done.returncode == 7
+    assert done.stdout == data
+    assert done.stderr == b"error\n"
+
+
+def test_arguments_arrive_exactly():
+    words = ["a  b", "c'd", "", "$HOME", "x\ny", "*"]
+    done = guest.vm(command=["printf", "[%s]", *words])
+    assert (done.returncode, done.stdout) == (0, "".join(f"[{w}]" for w in words).encode()), done.stderr
+
+
+def test_add_and_background(tmp):
+    """A file put in keeps its mode; what COMMAND left running does not hold the VM up."""
+    path = os.path.join(tmp, "tool")
+    with open(path, "w") as f:
+        f.write("#!/bin/sh\necho tool $1\n")
+    os.chmod(path, 0o755)
+    done = guest.vm(["--add", path, "--add", f"{path}:/opt/x/other"],
+                    ["sleep 1000 & tool 1; /opt/x/other 2; echo e >/dev/stderr; exit 3"], timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"tool 1\ntool 2\n", b"e\n")
+
+
+@KINDS
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_nothing_left_behind(options, how, tmp):
+    env = dict(guest.ENV, TMPDIR=tmp)
+    vm = subprocess.Popen([guest.FUSEWIRE, "vm", *options, "--", "echo up; sleep 1000"], env=env,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert vm.stdout.readline() == b"up\n"
+    children = children_of(vm.pid)
+    assert children
+    vm.send_signal(how)
+    status = vm.wait(20)
+    vm.stdout.close()
+    vm.stderr.close()
+    assert status == (-how if how == signal.SIGKILL else 128 + how)
+    guest.wait_for("the children's end", lambda: not any(runs(pid) for pid in children))
+    guest.wait_for("an empty directory", lambda: os.listdir(tmp) == [])
+
+
+def children_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        found = [int(p) for p in f.read().split()]
+    return found + [c for p in found for c in children_of(p)]
+
+
+def runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_timeout():
+    start = time.monotonic()
+    done = guest.vm(command=["sleep 1000"], timeout=6)
+    assert done.returncode == 124
+    assert b"did not end within 6 s" in done.stderr
+    assert time.monotonic() - start < 20
+
+
+def test_guest_that_dies():
+    done = guest.vm(command=["echo c >/proc/sysrq-trigger"])
+    assert done.returncode == 1
+    assert b"ended before COMMAND did" in done.stderr and b"sysrq" in done.stderr
+
+
+def test_closed_output():
+    """Nobody reads: ends as with SIGPIPE, and at once."""
+    vm = subprocess.Popen([guest.FUSEWIRE, "vm", "--", "yes"], env=guest.ENV, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert vm.stdout.readline() == b"y\n"
+    vm.stdout.close()
+    assert vm.wait(20) == 128 + signal.SIGPIPE
+
+
+def test_dead_socket(tmp):
+    path = os.path.join(tmp, "dead")
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(path)
+    done = guest.vm(["--fs", f"x={path}"], ["true"])
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        f"fusewire vm: Failed to connect to '{path}': Connection refused"]
+
+
+@pytest.mark.parametrize("options, text", [
+    (["--no-such"], "unknown option --no-such"),
+    (["--fs", "x"], "must be TAG=SOCKET"),
+    (["--fs", "x=/nonexistent"], "No such file or directory"),
+    (["--fs", "x=/etc/passwd"], "not a socket"),
+    (["--fs", "=/etc/passwd"], "a tag is 1 to 36"),
+    (["--fs", "a/b=/etc/passwd"], "a tag is 1 to 36"),
+    (["--fs", "a" * 37 + "=/etc/passwd"], "a tag is 1 to 36"),
+    (["--fs", "a" * 36 + "=/etc/passwd"], "not a socket"),
+    (["--fs", "a=/" + "x" * 107], "too long"),
+    (["--memory", "63"], "from 64"),
+    (["--memory", "1k"], "from 64"),
+    (["--queues", "0"], "from 1"),
+    (["--queue-size", "100"], "power of two"),
+    (["--queue-size", "2048"], "from 16 to 1024"),
+    (["--accel", "magic"], "kvm, tcg or auto"),
+    (["--kernel-version", "six"], "must be like 6.12"),
+    (["--add", "/nonexistent"], "No such file"),
+    (["--add", "/etc/passwd:relative"], "absolute"),
+    (["--timeout"], "needs a value"),
+    (["--uml", "--qemu-arg", "x"], "does not go with"),
+    (["true"], "COMMAND comes after '--'"),
+])
+def test_usage(options, text):
+    done = subprocess.run([guest.FUSEWIRE, "vm", *options], env=guest.ENV, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20, check=False)
+    assert done.returncode == 2
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("fusewire vm: ") and text in lines[0]
+
+
+@pytest.mark.parametrize("options, text", [
+    (["--kernel", "/nonexistent"], "cannot read the kernel"),
+    (["--qemu", "/nonexistent/qemu"], "cannot run /nonexistent/qemu"),
+    (["--uml", "--kernel", "/nonexistent/linux"], "cannot run /nonexistent/linux"),
+    (["--kernel-version", "1.0"], "apt"),
+])
+def test_missing(options, text):
+    done = guest.vm(options, ["true"])
+    assert done.returncode == 1
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 1 and text in lines[0]
