@@ -63,25 +63,37 @@ static int remove_stale(const struct sockaddr_un *addr, char *text)
 	return 0;
 }
 
-static int bind_at(int fd, const struct sockaddr_un *addr, char *text)
+/* @path is what the user knows, for @text. */
+static int bind_at(int fd, const struct sockaddr_un *addr, const char *path, char *text)
 {
-	const char *path = addr->sun_path;
-	int err;
-
 	/* The new inode takes its mode from the socket's own: it is never open to others for a moment. */
 	if (fchmod(fd, 0600) < 0)
 		return say_errno(text, -errno, path, "cannot set the socket's mode");
+	if (bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
+		return 0;
+	if (errno == ENOENT || errno == ENOTDIR)
+		return say_errno(text, -errno, path, "no folder to put the socket in");
+	return say_errno(text, -errno, path, "cannot bind the socket");
+}
+
+/* Move the socket from where it was bound to @to, unless somebody serves that. */
+static int move_into_place(const char *from, const struct sockaddr_un *to, char *text)
+{
+	const char *path = to->sun_path;
+
 	/* Once more after a stale one was removed; whoever is faster than us then has won. */
 	for (int i = 0; i < 2; i++) {
-		if (bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
-			return 0;
-		if (errno == ENOENT || errno == ENOTDIR)
-			return say_errno(text, -errno, path, "no folder to put the socket in");
-		if (errno != EADDRINUSE)
-			return say_errno(text, -errno, path, "cannot bind the socket");
-		err = remove_stale(addr, text);
+		int err = remove_stale(to, text);
+
 		if (err < 0)
 			return err;
+		if (renameat2(AT_FDCWD, from, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+			return 0;
+		/* A file system without that flag: the moment between look and move is left. */
+		if (errno == EINVAL && rename(from, path) == 0)
+			return 0;
+		if (errno != EEXIST)
+			return say_errno(text, -errno, path, "cannot move the socket into place");
 	}
 	return say(text, -EADDRINUSE, path, "another process serves this socket");
 }
@@ -119,39 +131,54 @@ static int listen_bound(struct vhost_listener *l, gid_t group, char *text)
 	return 0;
 }
 
+static int address_of(struct sockaddr_un *ret, const char *path)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->sun_family = AF_UNIX;
+	if (strlen(path) >= sizeof(ret->sun_path))
+		return -ENAMETOOLONG;
+	memcpy(ret->sun_path, path, strlen(path));
+	return 0;
+}
+
 int vhost_listen_open(struct vhost_listener *ret, const char *path, gid_t group,
 		      char text[VHOST_LISTEN_TEXT])
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct vhost_listener l = { .fd = -1 };
+	struct sockaddr_un final, first;
 	int err;
 
 	if (!*path)
 		return say(text, -EINVAL, "socket", "the path is empty");
-	if (strlen(path) >= sizeof(addr.sun_path))
+	if (address_of(&final, path) < 0)
 		return say(text, -ENAMETOOLONG, path, "path of a socket has at most 107 bytes");
-	memcpy(addr.sun_path, path, strlen(path));
-	l.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (l.fd < 0)
-		return say_errno(text, -errno, path, "cannot make a socket");
-	err = bind_at(l.fd, &addr, text);
-	if (err < 0) {
-		close_fd(&l.fd);
-		return err;
-	}
-	l.path = strdup(path);
-	if (!l.path) {
-		close_fd(&l.fd);
-		unlink(path);
+	/* Bound beside its place: who waits for the path to appear must be able to connect at once. */
+	if (asprintf(&l.path, "%s.%d", path, (int)getpid()) < 0)
 		return say_errno(text, -ENOMEM, path, "cannot listen");
+	if (address_of(&first, l.path) < 0) {
+		l.path[strlen(path)] = 0;
+		first = final;
 	}
-	err = listen_bound(&l, group, text);
-	if (err < 0) {
-		vhost_listen_close(&l);
-		return err;
+	l.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (l.fd < 0) {
+		err = say_errno(text, -errno, path, "cannot make a socket");
+		goto fail;
 	}
+	err = remove_stale(&first, text);
+	if (err == 0)
+		err = bind_at(l.fd, &first, path, text);
+	if (err == 0)
+		err = listen_bound(&l, group, text);
+	if (err == 0 && strcmp(l.path, path) != 0)
+		err = move_into_place(l.path, &final, text);
+	if (err < 0)
+		goto fail;
+	l.path[strlen(path)] = 0;
 	*ret = l;
 	return 0;
+fail:
+	vhost_listen_close(&l);
+	return err;
 }
 
 void vhost_listen_close(struct vhost_listener *l)
