@@ -161,9 +161,8 @@ void device_set_mem(struct device *dev, struct mem_table *mem,
 			continue;
 		err = resolve(dev->transport, i, &q->setup);
 		record(dev, "resolve %u %d log %d", i, err, err == 0 && q->setup.log);
-		if (err < 0)
-			q->running = false;
-		else
+		/* A ring that is outside goes on "running", broken, until it is stopped. */
+		if (err == 0)
 			check_rings(dev, &q->setup);
 	}
 	mem_table_put(old);
