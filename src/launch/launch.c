@@ -34,6 +34,7 @@
 #include "launch/processes.h"
 #include "launch/spawn.h"
 #include "launch/supervise.h"
+#include "launch/unmount.h"
 
 /* What a command that failed may leave running for so long. */
 #define LAUNCH_FAILED_GRACE_NS (2 * NSEC_PER_SEC)
@@ -64,6 +65,10 @@ struct launch {
 	enum launch_step step;
 	uint64_t deadline_ns;
 	uint64_t grace_ns;
+	bool unmount_wanted;
+	bool thread_ended;
+	int unmount_result;
+	pthread_cond_t unmount_done;
 
 	/* The thread's own. */
 	bool mounted;
@@ -206,6 +211,44 @@ static int launch_status(struct launch *l)
 	return l->main_status;
 }
 
+static void launch_do_unmount(struct launch *l)
+{
+	bool wanted;
+	pid_t pid;
+	int err;
+
+	pthread_mutex_lock(&l->lock);
+	wanted = l->unmount_wanted;
+	pid = l->server_pid;
+	pthread_mutex_unlock(&l->lock);
+	if (!wanted)
+		return;
+	err = pid ? unmount_daemon(l->sup, pid) : -ESRCH;
+	pthread_mutex_lock(&l->lock);
+	l->unmount_wanted = false;
+	l->unmount_result = err;
+	pthread_cond_signal(&l->unmount_done);
+	pthread_mutex_unlock(&l->lock);
+	/* A death while it was traced went to the tracer's wait. */
+	launch_reap(l);
+}
+
+int launch_unmount(struct launch *launch)
+{
+	int err = -ESRCH;
+
+	pthread_mutex_lock(&launch->lock);
+	if (!launch->thread_ended) {
+		launch->unmount_wanted = true;
+		fd_signal(launch->wake_fd);
+		while (launch->unmount_wanted && !launch->thread_ended)
+			pthread_cond_wait(&launch->unmount_done, &launch->lock);
+		err = launch->unmount_wanted ? -ESRCH : launch->unmount_result;
+	}
+	pthread_mutex_unlock(&launch->lock);
+	return err;
+}
+
 static void *launch_thread(void *arg)
 {
 	struct launch *l = arg;
@@ -228,10 +271,15 @@ static void *launch_thread(void *arg)
 			launch_reap(l);
 		if (p[2].revents && fd_drain_signal(l->wake_fd) < 0)
 			break;
+		launch_do_unmount(l);
 		launch_next_step(l);
 		for (unsigned int i = 0; i < array_size(p); i++)
 			p[i].revents = 0;
 	}
+	pthread_mutex_lock(&l->lock);
+	l->thread_ended = true;
+	pthread_cond_signal(&l->unmount_done);
+	pthread_mutex_unlock(&l->lock);
 	l->events.exited(l->ctx, launch_status(l));
 	return NULL;
 }
@@ -294,6 +342,7 @@ int launch_start(struct launch **ret_launch, char *const *argv, const struct lau
 	if (!l)
 		return -ENOMEM;
 	pthread_mutex_init(&l->lock, NULL);
+	pthread_cond_init(&l->unmount_done, NULL);
 	l->events = *events;
 	l->ctx = ctx;
 	l->child_fd = -1;
@@ -351,5 +400,6 @@ void launch_free(struct launch *launch)
 	close_fd(&launch->child_fd);
 	close_fd(&launch->wake_fd);
 	pthread_mutex_destroy(&launch->lock);
+	pthread_cond_destroy(&launch->unmount_done);
 	free(launch);
 }

@@ -55,6 +55,17 @@ int must_check launch_start(struct launch **ret_launch, char *const *argv,
 void launch_set_server(struct launch *launch, pid_t pid);
 
 /**
+ * launch_unmount() - let the daemon see that it was unmounted: reading its device gives ENODEV from now on.
+ *
+ * It then ends as after an orderly unmount, with the exit status of one. Its sockets see the other end closed.
+ * Call it after the daemon answered DESTROY. Context: any thread but the launch's; waits, at most a few seconds.
+ *
+ * Return: 0; -ESRCH when the process that serves is not known or gone; -EPERM, -ENOSYS, ... where it
+ * cannot be done (no FUSE in this kernel, no right to mount or to trace): launch_finish() with SIGTERM is next best.
+ */
+int must_check launch_unmount(struct launch *launch);
+
+/**
  * launch_finish() - all shall be gone soon: nothing for @grace_ns, then SIGTERM, after as long again SIGKILL.
  * @terminate: SIGTERM at once to the process that serves (or, before there is one, to the command)
  *

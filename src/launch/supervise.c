@@ -45,6 +45,10 @@
  */
 #define SUPERVISE_SOCKET_BYTES (8 << 20)
 
+/* How long, and over how many other calls, to wait for a call that was made to happen. */
+#define SUPERVISE_REPLACE_MS	1000
+#define SUPERVISE_REPLACE_TRIES 100
+
 enum device_state {
 	DEVICE_FREE,
 	DEVICE_OPEN, /* opened, fd is our end */
@@ -446,19 +450,68 @@ static int supervisor_dispatch(struct supervisor *sup)
 	}
 }
 
-void supervisor_handle(struct supervisor *sup)
+static int supervisor_receive(struct supervisor *sup)
 {
-	int error;
-
 	/* The kernel refuses a buffer that is not zero. */
 	memset(sup->req, 0, sup->req_bytes);
-	if (ioctl(sup->notify_fd, SECCOMP_IOCTL_NOTIF_RECV, sup->req) < 0) {
-		if (errno != ENOENT && errno != EINTR)
-			log_error("cannot receive an intercepted system call: %s", strerror(errno));
-		return;
-	}
-	error = supervisor_dispatch(sup);
+	if (ioctl(sup->notify_fd, SECCOMP_IOCTL_NOTIF_RECV, sup->req) == 0)
+		return 0;
+	if (errno != ENOENT && errno != EINTR)
+		log_error("cannot receive an intercepted system call: %s", strerror(errno));
+	return -errno;
+}
+
+static void supervisor_serve(struct supervisor *sup)
+{
+	int error = supervisor_dispatch(sup);
+
 	/* An injected descriptor was the answer. */
 	if (error != -EINPROGRESS)
 		supervisor_answer(sup, error);
+}
+
+void supervisor_handle(struct supervisor *sup)
+{
+	if (supervisor_receive(sup) == 0)
+		supervisor_serve(sup);
+}
+
+bool supervisor_knows(const struct supervisor *sup, ino_t ino)
+{
+	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++) {
+		const struct opened_device *d = &sup->devices[i];
+
+		if (d->state >= DEVICE_MOUNTED && d->peer_ino == ino)
+			return true;
+	}
+	return false;
+}
+
+int supervisor_replace(struct supervisor *sup, pid_t tid, int fd, int src)
+{
+	struct seccomp_notif_addfd add = {
+		.flags = SECCOMP_ADDFD_FLAG_SETFD,
+		.srcfd = (uint32_t)src,
+		.newfd = (uint32_t)fd,
+		.newfd_flags = O_CLOEXEC,
+	};
+	struct pollfd p = { .fd = sup->notify_fd, .events = POLLIN };
+	const struct seccomp_data *sc = &sup->req->data;
+	int err;
+
+	for (int i = 0; i < SUPERVISE_REPLACE_TRIES; i++) {
+		if (poll(&p, 1, SUPERVISE_REPLACE_MS) <= 0)
+			return -ETIMEDOUT;
+		if (supervisor_receive(sup) < 0)
+			continue;
+		if ((pid_t)sup->req->pid != tid || sc->nr != SYS_ioctl || (int)sc->args[0] != fd) {
+			supervisor_serve(sup);
+			continue;
+		}
+		add.id = sup->req->id;
+		err = ioctl(sup->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 ? -errno : 0;
+		supervisor_answer(sup, 0);
+		return err;
+	}
+	return -ETIMEDOUT;
 }

@@ -42,4 +42,15 @@ int supervisor_fd(const struct supervisor *sup);
 /** supervisor_handle() - answer one call. Context: supervisor's thread; blocks until there is one. */
 void supervisor_handle(struct supervisor *sup);
 
+/** supervisor_knows() - is this socket inode the other end of one that was mounted or cloned? */
+bool supervisor_knows(const struct supervisor *sup, ino_t ino);
+
+/**
+ * supervisor_replace() - wait until thread @tid calls ioctl(@fd, FUSE_DEV_IOC_CLONE, 0) and put @src in the place of @fd.
+ *
+ * Other calls that come meanwhile are answered. Context: supervisor's thread; waits at most a second.
+ * Return: 0; -ETIMEDOUT; negative errno of the installation.
+ */
+int must_check supervisor_replace(struct supervisor *sup, pid_t tid, int fd, int src);
+
 #endif

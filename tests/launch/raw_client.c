@@ -2,7 +2,7 @@
 /*
  * Starts a daemon under launch/ and speaks raw FUSE with it: INIT, GETATTR, and a file read whole.
  *
- *	raw_client [--file NAME] [--clones N] [--stop eof|term|kill] -- COMMAND...
+ *	raw_client [--file NAME] [--clones N] [--stop eof|term|unmount|kill] -- COMMAND...
  *
  * Prints one line per event on stdout; ends with the command's exit status.
  */
@@ -211,7 +211,9 @@ static void client_stop(struct client *c, const char *how)
 		kill(c->server, SIGKILL);
 	else if (!strcmp(how, "term"))
 		launch_finish(c->launch, 3 * NSEC_PER_SEC, true);
-	if (!strcmp(how, "term"))
+	else if (!strcmp(how, "unmount"))
+		printf("unmount %d\n", launch_unmount(c->launch));
+	if (!strcmp(how, "term") || !strcmp(how, "unmount"))
 		client_wait(c, 1000);
 	close_fd(&c->fd);
 	for (unsigned int i = 0; i < c->nr_clones; i++)

@@ -102,9 +102,21 @@ Subsystem sftp internal-sftp
         self.close()
         return False
 
-    def sshfs_command(self, directory, mountpoint, *options):
+    def sshfs_command(self, directory, mountpoint, *options, config=None):
         """The command line that a user would type to mount directory."""
-        return ["sshfs", "-F", self.config, f"{self.user}@127.0.0.1:{directory}", mountpoint, *options]
+        return ["sshfs", "-F", config or self.config, f"{self.user}@127.0.0.1:{directory}", mountpoint, *options]
+
+    def client_files(self, directory, uid):
+        """Key and configuration for a client that runs as another user; returns the configuration's path."""
+        paths = [os.path.join(directory, name) for name in ("client_key", "known_hosts", "ssh_config")]
+        for path in paths:
+            with open(os.path.join(self.state, os.path.basename(path))) as f:
+                text = f.read().replace(self.state + "/", directory + "/")
+            with open(path, "w") as f:
+                f.write(text)
+            os.chmod(path, 0o600)
+            os.chown(path, uid, uid)
+        return paths[-1]
 
     def close(self):
         """End the server; connections that are open end with their clients."""

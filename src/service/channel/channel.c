@@ -68,7 +68,6 @@ int channel_init_reply(struct channel *ch, const void *msg, size_t len, pid_t se
 		       const char **ret_why)
 {
 	struct fuse_init_out init;
-	struct device *dev;
 	int err = fuse_init_accept(msg, len, CHANNEL_UNIQUE_INIT, &init, ret_why);
 
 	if (err)
@@ -77,14 +76,15 @@ int channel_init_reply(struct channel *ch, const void *msg, size_t len, pid_t se
 	ch->svc.init_out = init;
 	apply_limits(ch);
 	ch->state = CHANNEL_READY;
-	dev = ch->dev;
 	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++) {
 		if (ch->sockets[i].fd >= 0 && socket_set_passcred(ch->sockets[i].fd, 0) < 0)
 			log_debug("SO_PASSCRED cannot be reset");
 	}
 	pthread_mutex_unlock(&ch->lock);
-	if (dev)
-		device_service_restarted(dev);
+	pthread_mutex_lock(&ch->dev_lock);
+	if (ch->dev)
+		device_service_restarted(ch->dev);
+	pthread_mutex_unlock(&ch->dev_lock);
 	ch->config.events.ready(ch->config.ctx, server);
 	return 0;
 }
@@ -199,13 +199,11 @@ static void lose_fifo(struct channel *ch)
 static void channel_teardown(struct channel *ch, const char *why)
 {
 	enum channel_state before;
-	struct device *dev;
 
 	pthread_mutex_lock(&ch->lock);
 	before = ch->state;
 	ch->state = CHANNEL_IDLE;
 	ch->close_wanted = false;
-	dev = ch->dev;
 	pthread_mutex_unlock(&ch->lock);
 	if (before == CHANNEL_IDLE)
 		return;
@@ -219,8 +217,10 @@ static void channel_teardown(struct channel *ch, const char *why)
 	ch->nr_sockets = 0;
 	ch->retry_soon = false;
 	pthread_mutex_unlock(&ch->lock);
-	if (dev && before != CHANNEL_STARTING)
-		device_service_died(dev);
+	pthread_mutex_lock(&ch->dev_lock);
+	if (ch->dev && before != CHANNEL_STARTING)
+		device_service_died(ch->dev);
+	pthread_mutex_unlock(&ch->dev_lock);
 	ch->config.events.lost(ch->config.ctx, why);
 }
 
@@ -329,7 +329,7 @@ static int socket_send_max(int fd, size_t *ret_bytes)
 int channel_attach(struct service *svc, int fd, uint32_t max_read)
 {
 	struct channel *ch = channel_of(svc);
-	size_t send_max;
+	size_t send_max = 0;
 	int err = socket_send_max(fd, &send_max);
 
 	if (err)
@@ -425,9 +425,9 @@ void channel_set_device(struct service *svc, struct device *dev)
 {
 	struct channel *ch = channel_of(svc);
 
-	pthread_mutex_lock(&ch->lock);
+	pthread_mutex_lock(&ch->dev_lock);
 	ch->dev = dev;
-	pthread_mutex_unlock(&ch->lock);
+	pthread_mutex_unlock(&ch->dev_lock);
 }
 
 void channel_get_counts(struct service *svc, struct channel_counts *ret_counts)
@@ -458,6 +458,7 @@ static void channel_free(struct service *svc)
 	free(ch->recv_buf);
 	pthread_mutex_destroy(&ch->lock);
 	pthread_mutex_destroy(&ch->bounce_lock);
+	pthread_mutex_destroy(&ch->dev_lock);
 	free(ch);
 }
 
@@ -506,6 +507,7 @@ int channel_new(struct service **ret_svc, const struct channel_config *config)
 	ch->wake_fd = -1;
 	pthread_mutex_init(&ch->lock, NULL);
 	pthread_mutex_init(&ch->bounce_lock, NULL);
+	pthread_mutex_init(&ch->dev_lock, NULL);
 	ch->fifo_tail = &ch->fifo_head;
 	slot_init(ch);
 	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++)

@@ -56,7 +56,7 @@ struct channel_counts {
 /** channel_new() - a service without a daemon: every request gets -EIO. Return: 0, -ENOMEM, negative errno. */
 int must_check channel_new(struct service **ret_svc, const struct channel_config *config);
 
-/** channel_set_device() - the device to tell when the daemon dies and is there again; NULL for none. Context: any thread. */
+/** channel_set_device() - the device to tell when the daemon dies and is there again; NULL for none. When it returns, the device before it is not told any more. Context: any thread that the device does not wait for. */
 void channel_set_device(struct service *svc, struct device *dev);
 
 /**

@@ -119,12 +119,14 @@ struct channel {
 
 	unsigned int nr_senders; /* atomic: threads inside sendmsg() */
 
+	pthread_mutex_t dev_lock; /* held while the device is told something; taken before no other */
+	struct device *dev;
+
 	pthread_mutex_t lock; /* of all that follows */
 	enum channel_state state;
 	bool close_wanted;
 	bool free_wanted;
 	bool destroy_sent; /* and not answered */
-	struct device *dev;
 	struct channel_socket sockets[CHANNEL_SOCKETS_MAX];
 	unsigned int nr_sockets;
 	size_t send_max; /* bytes of message that fit the socket */

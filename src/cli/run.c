@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fusewire run: serve the FUSE file system that a command would mount.
+ *
+ * Theory of operation
+ * -------------------
+ * Three things come and go on their own: the command's processes (launch/), the message socket to the daemon
+ * (service/channel) and the device. The first two report from threads of their own; a report sets a bit and
+ * wakes the control loop, which does everything else.
+ *
+ *	start:  launch -> mounted -> INIT answered -> device made, socket served
+ *	death:  socket lost -> processes gone -> end, or start again after a pause (--restart)
+ *	stop:   SIGTERM -> device freed (handles and lookups paid back) -> DESTROY -> the daemon is told that it was
+ *	        unmounted -> processes gone -> end
+ *
+ * Each wait of the stop is bounded; what does not end by then is ended by signals, and only what the command
+ * started.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "cli/cli.h"
+#include "cli/serve.h"
+#include "launch/launch.h"
+#include "service/channel/channel.h"
+
+#define RUN_PAUSE_MIN_NS (100 * NSEC_PER_MSEC)
+#define RUN_PAUSE_MAX_NS (30 * NSEC_PER_SEC)
+/* A daemon that lived so long was well: the next pause is short again. */
+#define RUN_LIVED_NS (10 * NSEC_PER_SEC)
+/* What a daemon may take to end when its socket is closed. */
+#define RUN_GRACE_NS (5 * NSEC_PER_SEC)
+/* What a daemon may take to answer DESTROY: it may write back what it holds. */
+#define RUN_DESTROY_NS (30 * NSEC_PER_SEC)
+/* What a daemon may take after SIGTERM until its socket is closed under it. */
+#define RUN_TERMINATE_NS (2 * NSEC_PER_SEC)
+
+enum run_event {
+	RUN_READY = 1,
+	RUN_STOPPED = 2,
+	RUN_LOST = 4,
+	RUN_EXITED = 8,
+};
+
+enum run_option {
+	RUN_OPTION_RESTART = DEVICE_OPTION_END,
+	RUN_OPTION_HELP,
+};
+
+/*
+ * @events: bits of enum run_event, set by other threads
+ * @attached: a socket was handed to the channel and not reported lost
+ * @status: exit status when the command ended; as a shell has it
+ */
+struct run {
+	const struct device_options *opts;
+	char **command;
+	bool restart;
+	struct serve *serve;
+	struct service *svc;
+	struct launch *launch;
+	struct loop_watch watch;
+	struct loop_timer timer;
+	unsigned int events;
+	bool attached;
+	pid_t server;
+	int exit_status;
+
+	bool ready;
+	bool served;
+	bool stopping;
+	bool exited;
+	uint64_t ready_ns;
+	uint64_t pause_ns;
+	int status;
+};
+
+static const struct option run_options[] = {
+	DEVICE_OPTIONS_LONG,
+	{ "restart", no_argument, NULL, RUN_OPTION_RESTART },
+	{ "help", no_argument, NULL, RUN_OPTION_HELP },
+	{},
+};
+
+static void run_help(void)
+{
+	printf("Usage: fusewire run --socket PATH [--tag TAG] [OPTION...] -- COMMAND [ARG...]\n\n"
+	       "Serves the FUSE file system that COMMAND would mount. The mount point named there\n"
+	       "is not touched. Ends with the daemon and its exit status; SIGTERM unmounts.\n\n"
+	       "  --restart              start COMMAND anew when the daemon dies\n"
+	       "  --help                 this text\n\n" DEVICE_OPTIONS_HELP);
+}
+
+/* From any thread. */
+static void run_report(struct run *r, enum run_event event)
+{
+	__atomic_fetch_or(&r->events, (unsigned int)event, __ATOMIC_ACQ_REL);
+	fd_signal(r->watch.fd);
+}
+
+static void on_ready(void *ctx, pid_t server)
+{
+	struct run *r = ctx;
+
+	__atomic_store_n(&r->server, server, __ATOMIC_RELAXED);
+	run_report(r, RUN_READY);
+}
+
+static void on_stopped(void *ctx)
+{
+	run_report(ctx, RUN_STOPPED);
+}
+
+static void on_lost(void *ctx, const char *why)
+{
+	struct run *r = ctx;
+
+	if (why)
+		cli_error("the daemon's answer to INIT cannot be accepted: %s", why);
+	__atomic_store_n(&r->attached, false, __ATOMIC_RELEASE);
+	run_report(r, RUN_LOST);
+}
+
+static int on_mounted(void *ctx, const struct launch_mount *mnt, int fd)
+{
+	struct run *r = ctx;
+	int err;
+
+	__atomic_store_n(&r->attached, true, __ATOMIC_RELEASE);
+	err = channel_attach(r->svc, fd, mnt->max_read);
+	if (err == -EBUSY) {
+		log_warn("the command mounts a second file system on %s: only the first is served",
+			 mnt->target);
+	} else if (err) {
+		__atomic_store_n(&r->attached, false, __ATOMIC_RELEASE);
+		cli_error("cannot talk to the daemon: %s", strerror(-err));
+	}
+	return err;
+}
+
+static int on_cloned(void *ctx, int fd)
+{
+	struct run *r = ctx;
+
+	return channel_attach_clone(r->svc, fd);
+}
+
+static void on_unmounted(void *ctx)
+{
+	/* The daemon does this when it ends; that it ends is what counts. */
+	log_debug("the daemon unmounted its file system");
+}
+
+static void on_exited(void *ctx, int status)
+{
+	struct run *r = ctx;
+
+	__atomic_store_n(&r->exit_status, status, __ATOMIC_RELAXED);
+	run_report(r, RUN_EXITED);
+}
+
+static int run_launch(struct run *r)
+{
+	static const struct launch_events events = { on_mounted, on_cloned, on_unmounted,
+						     on_exited };
+	const char *why;
+	int err;
+
+	r->ready = false;
+	r->exited = false;
+	err = launch_start(&r->launch, r->command, &events, r, &why);
+	if (err)
+		cli_error("%s: %s: %s", r->command[0], why, strerror(-err));
+	return err;
+}
+
+static void run_again(void *ctx)
+{
+	struct run *r = ctx;
+
+	if (run_launch(r) < 0)
+		serve_end(r->serve, CLI_FAILED);
+}
+
+static void run_pause(struct run *r)
+{
+	if (r->ready && clock_now_ns() - r->ready_ns >= RUN_LIVED_NS)
+		r->pause_ns = 0;
+	r->pause_ns = min_of(max_of(r->pause_ns * 2, RUN_PAUSE_MIN_NS), RUN_PAUSE_MAX_NS);
+	log_warn("starting %s again in %llu ms", r->command[0],
+		 (unsigned long long)(r->pause_ns / NSEC_PER_MSEC));
+	r->timer.fn = run_again;
+	r->timer.ctx = r;
+	loop_timer_arm(serve_loop(r->serve), &r->timer, r->pause_ns);
+}
+
+static void run_describe_end(const struct run *r, int wait_status)
+{
+	if (WIFSIGNALED(wait_status))
+		log_error("%s: ended by signal %d (%s)", r->command[0], WTERMSIG(wait_status),
+			  strsignal(WTERMSIG(wait_status)));
+	else if (!r->ready)
+		log_error("%s: ended with status %d before its file system was there",
+			  r->command[0], WEXITSTATUS(wait_status));
+	else
+		log_info("%s: ended with status %d", r->command[0], WEXITSTATUS(wait_status));
+}
+
+/* The processes are gone and so is the socket. */
+static void run_command_ended(struct run *r)
+{
+	int st = __atomic_load_n(&r->exit_status, __ATOMIC_RELAXED);
+
+	if (!r->stopping)
+		run_describe_end(r, st);
+	launch_free(r->launch);
+	r->launch = NULL;
+	r->status = WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
+	if (!r->status && !r->ready && !r->stopping)
+		r->status = CLI_FAILED;
+	if (r->stopping)
+		return;
+	if (r->restart && r->served)
+		run_pause(r);
+	else
+		serve_end(r->serve, r->status);
+}
+
+static int run_serve(struct run *r)
+{
+	int err;
+
+	r->ready = true;
+	r->ready_ns = clock_now_ns();
+	launch_set_server(r->launch, __atomic_load_n(&r->server, __ATOMIC_RELAXED));
+	if (r->served) {
+		log_info("the daemon is there again");
+		return 0;
+	}
+	err = serve_start(r->serve, r->svc);
+	if (err)
+		return err;
+	r->served = true;
+	channel_set_device(r->svc, serve_device(r->serve));
+	return 0;
+}
+
+static void run_handle(struct run *r, unsigned int events)
+{
+	bool attached;
+
+	if ((events & RUN_READY) && !r->stopping && r->launch && run_serve(r) < 0)
+		serve_end(r->serve, CLI_FAILED);
+	if ((events & RUN_LOST) && r->launch) {
+		if (!r->stopping && r->ready)
+			log_error(
+				"the daemon closed its end: requests fail until it is there again");
+		launch_finish(r->launch, RUN_GRACE_NS, false);
+	}
+	r->exited = r->exited || (events & RUN_EXITED);
+	attached = __atomic_load_n(&r->attached, __ATOMIC_ACQUIRE);
+	if (r->exited && attached)
+		/* A process that is not ours to reap holds the other end, or the report is on its way. */
+		channel_close(r->svc);
+	if (r->exited && !attached && r->launch)
+		run_command_ended(r);
+}
+
+static void run_wake(void *ctx, uint32_t unused)
+{
+	struct run *r = ctx;
+
+	if (fd_drain_signal(r->watch.fd) < 0)
+		return;
+	run_handle(r, __atomic_exchange_n(&r->events, 0, __ATOMIC_ACQ_REL));
+}
+
+static void run_signal(void *ctx, int signo)
+{
+	struct run *r = ctx;
+
+	log_info("%s: stopping", strsignal(signo));
+	r->stopping = true;
+	serve_end(r->serve, CLI_OK);
+}
+
+/* Without the control loop. Return: true when one of @events came within @ns. */
+static bool run_await(struct run *r, unsigned int events, uint64_t ns)
+{
+	uint64_t end_ns = clock_now_ns() + ns, now_ns;
+
+	while (r->launch && (now_ns = clock_now_ns()) < end_ns) {
+		struct pollfd p = { .fd = r->watch.fd, .events = POLLIN };
+		unsigned int got;
+
+		if (poll(&p, 1, (int)((end_ns - now_ns) / NSEC_PER_MSEC + 1)) <= 0)
+			continue;
+		if (fd_drain_signal(r->watch.fd) < 0)
+			break;
+		got = __atomic_exchange_n(&r->events, 0, __ATOMIC_ACQ_REL);
+		run_handle(r, got);
+		if (got & events)
+			return true;
+	}
+	return !r->launch;
+}
+
+/* End the daemon as an unmount would, or by SIGTERM, and wait until nothing is left. */
+static void run_shutdown(struct run *r)
+{
+	bool unmounted = false;
+
+	r->stopping = true;
+	if (!r->launch)
+		return;
+	if (channel_stop(r->svc) == 0 &&
+	    !run_await(r, RUN_STOPPED | RUN_LOST | RUN_EXITED, RUN_DESTROY_NS))
+		log_warn("the daemon does not answer DESTROY");
+	if (r->launch && __atomic_load_n(&r->attached, __ATOMIC_ACQUIRE))
+		unmounted = launch_unmount(r->launch) == 0;
+	if (r->launch)
+		launch_finish(r->launch, RUN_GRACE_NS, !unmounted);
+	run_await(r, RUN_LOST | RUN_EXITED, RUN_TERMINATE_NS);
+	channel_close(r->svc);
+	/* The launch ends what is left in steps of the grace time, and says so in any case. */
+	while (r->launch)
+		run_await(r, RUN_EXITED, RUN_GRACE_NS);
+}
+
+static int run_prepare(struct run *r)
+{
+	struct channel_config config = {
+		.events = { .ready = on_ready, .stopped = on_stopped, .lost = on_lost },
+		.ctx = r,
+		.poll_ns = 0,
+	};
+	int err;
+
+	/* What we were given for ourselves is not the daemon's. */
+	if (r->opts->ready_fd >= 0 && fcntl(r->opts->ready_fd, F_SETFD, FD_CLOEXEC) < 0) {
+		cli_error("--ready-fd %d: %s", r->opts->ready_fd, strerror(errno));
+		return -EBADF;
+	}
+	if (r->opts->listen_fd >= 0 && fcntl(r->opts->listen_fd, F_SETFD, FD_CLOEXEC) < 0) {
+		cli_error("--fd %d: %s", r->opts->listen_fd, strerror(errno));
+		return -EBADF;
+	}
+	err = launch_prepare();
+	if (!err) {
+		r->watch.fd = err = eventfd_new();
+		err = min_of(err, 0);
+	}
+	if (!err)
+		err = channel_new(&r->svc, &config);
+	if (err)
+		cli_error("cannot prepare: %s", strerror(-err));
+	return err;
+}
+
+static int run_main(struct run *r)
+{
+	int err = serve_new(&r->serve, r->opts);
+
+	if (err < 0)
+		return CLI_FAILED;
+	err = run_prepare(r);
+	if (err < 0)
+		return CLI_FAILED;
+	r->watch.fn = run_wake;
+	r->watch.ctx = r;
+	serve_on_signal(r->serve, run_signal, r);
+	if (serve_listen(r->serve) < 0 || loop_add(serve_loop(r->serve), &r->watch, EPOLLIN) < 0)
+		return CLI_FAILED;
+	if (run_launch(r) < 0)
+		return CLI_FAILED;
+	return serve_run(r->serve);
+}
+
+static int run_start(struct run *r)
+{
+	int status = run_main(r);
+
+	if (r->svc)
+		channel_set_device(r->svc, NULL);
+	if (r->serve && r->watch.fn) {
+		loop_timer_cancel(serve_loop(r->serve), &r->timer);
+		loop_remove(serve_loop(r->serve), &r->watch);
+	}
+	/* The session is paid back while the daemon is there; then the daemon goes. */
+	serve_free(r->serve);
+	r->serve = NULL;
+	if (r->svc && r->launch) {
+		run_shutdown(r);
+		if (!status)
+			status = r->status;
+	}
+	if (r->svc)
+		r->svc->ops->free(r->svc);
+	close_fd(&r->watch.fd);
+	return status;
+}
+
+int cli_run(int argc, char **argv)
+{
+	struct device_options opts;
+	struct run r = { .opts = &opts, .watch.fd = -1 };
+	int option;
+
+	device_options_init(&opts);
+	while ((option = getopt_long(argc, argv, "+", run_options, NULL)) != -1) {
+		int taken = device_options_parse(&opts, option, optarg);
+
+		if (taken < 0)
+			return CLI_USAGE;
+		if (taken)
+			continue;
+		switch (option) {
+		case RUN_OPTION_RESTART:
+			r.restart = true;
+			break;
+		case RUN_OPTION_HELP:
+			run_help();
+			return CLI_OK;
+		default:
+			return CLI_USAGE;
+		}
+	}
+	if (optind >= argc) {
+		cli_error("what to run? Put the daemon's command line behind --");
+		return CLI_USAGE;
+	}
+	if (device_options_check(&opts, NULL) < 0)
+		return CLI_USAGE;
+	r.command = argv + optind;
+	return run_start(&r);
+}

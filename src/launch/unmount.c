@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Lets a daemon see what it would see after an unmount: ENODEV from its /dev/fuse.
+ *
+ * Theory of operation
+ * -------------------
+ * A socket that is closed at the other end reads as end of file. To libfuse and others that is a broken device:
+ * they end with an error status, and some leave out what they would do at an orderly end. Only a fuse
+ * descriptor gives ENODEV. So we make a dead one (deadfuse.c) and put it in the socket's place.
+ *
+ * The kernel lets a seccomp supervisor install a descriptor in a process that waits in an intercepted call. So
+ * one thread of the daemon is stopped with ptrace(2) and made to call ioctl(fd, FUSE_DEV_IOC_CLONE), which the
+ * filter passes on; the supervisor answers by replacing that very descriptor. Then the thread's registers
+ * are put back, and every thread is stopped and let go once: a read(2) that was blocked in the socket is
+ * restarted by the kernel with the same number, which now is the dead descriptor.
+ *
+ * Threads that cannot be stopped in time are left alone.
+ */
+#include "launch/unmount.h"
+
+#include <errno.h>
+
+#if defined(__x86_64__)
+
+#include <dirent.h>
+#include <linux/fuse.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "launch/deadfuse.h"
+#include "launch/tracee.h"
+
+#define UNMOUNT_STOP_NS	    (500 * NSEC_PER_MSEC)
+#define UNMOUNT_THREADS_MAX 512
+#define UNMOUNT_FDS_MAX	    64
+/* The two bytes of the `syscall` instruction. */
+#define SYSCALL_INSN 0x050f
+
+static bool wait_for_stop(pid_t tid)
+{
+	const struct timespec pause = { .tv_nsec = 200 * 1000 };
+	uint64_t end_ns = clock_now_ns() + UNMOUNT_STOP_NS;
+	int status;
+
+	do {
+		pid_t got = waitpid(tid, &status, WNOHANG | __WALL);
+
+		if (got == tid)
+			return WIFSTOPPED(status);
+		if (got < 0 && errno != EINTR)
+			return false;
+		nanosleep(&pause, NULL);
+	} while (clock_now_ns() < end_ns);
+	return false;
+}
+
+static bool thread_stop(pid_t tid)
+{
+	if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0)
+		return false;
+	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0 && wait_for_stop(tid))
+		return true;
+	/* Only works when it stopped after all; else it stays traced and runs on when it does. */
+	ptrace(PTRACE_DETACH, tid, NULL, NULL);
+	return false;
+}
+
+static void thread_release(pid_t tid)
+{
+	ptrace(PTRACE_DETACH, tid, NULL, NULL);
+}
+
+/* Numbers in a /proc directory. */
+static int list_numbers(const char *path, int *numbers, int cap)
+{
+	DIR *dir = opendir(path);
+	struct dirent *e;
+	int nr = 0;
+
+	if (!dir)
+		return -errno;
+	while (nr < cap && (e = readdir(dir))) {
+		if (e->d_name[0] >= '0' && e->d_name[0] <= '9')
+			numbers[nr++] = atoi(e->d_name);
+	}
+	closedir(dir);
+	return nr;
+}
+
+/* Descriptors of @pid that are ends of the supervisor's sockets. */
+static int list_sockets(struct supervisor *sup, pid_t pid, int *fds, int cap)
+{
+	int all[4096], nr_all, nr = 0;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	nr_all = list_numbers(path, all, array_size(all));
+	for (int i = 0; i < nr_all && nr < cap; i++) {
+		ino_t ino;
+
+		if (tracee_socket_inode(pid, all[i], &ino) == 0 && supervisor_knows(sup, ino))
+			fds[nr++] = all[i];
+	}
+	return nr_all < 0 ? nr_all : nr;
+}
+
+/* A stopped thread calls ioctl(@fd, FUSE_DEV_IOC_CLONE, 0), and the supervisor replaces @fd. */
+static int inject_replace(struct supervisor *sup, pid_t tid, const struct user_regs_struct *saved,
+			  int fd, int dead)
+{
+	struct user_regs_struct regs = *saved;
+	int err;
+
+	regs.rip -= 2;
+	regs.rax = SYS_ioctl;
+	/* Not in a system call: the kernel must not restart the one that was interrupted. */
+	regs.orig_rax = (unsigned long long)-1;
+	regs.rdi = (unsigned long long)fd;
+	regs.rsi = FUSE_DEV_IOC_CLONE;
+	regs.rdx = 0;
+	if (ptrace(PTRACE_SETREGS, tid, NULL, &regs) < 0 ||
+	    ptrace(PTRACE_SINGLESTEP, tid, NULL, NULL) < 0)
+		return -errno;
+	err = supervisor_replace(sup, tid, fd, dead);
+	if (!wait_for_stop(tid))
+		return -ETIMEDOUT;
+	return err;
+}
+
+/* Return: 0 with all of @fds replaced, -EAGAIN when this thread cannot be used, other negative errno. */
+static int replace_by_thread(struct supervisor *sup, pid_t tid, const int *fds, int nr, int dead)
+{
+	struct user_regs_struct saved;
+	uint16_t insn;
+	int err = 0;
+
+	if (ptrace(PTRACE_GETREGS, tid, NULL, &saved) < 0)
+		return -errno;
+	/* Stopped elsewhere than in a system call: there is no instruction to use. */
+	if ((long long)saved.orig_rax < 0 ||
+	    tracee_read(tid, saved.rip - 2, &insn, sizeof(insn)) < 0 || insn != SYSCALL_INSN)
+		return -EAGAIN;
+	for (int i = 0; i < nr && !err; i++)
+		err = inject_replace(sup, tid, &saved, fds[i], dead);
+	if (err != -ETIMEDOUT && ptrace(PTRACE_SETREGS, tid, NULL, &saved) < 0)
+		err = -errno;
+	return err;
+}
+
+static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
+{
+	int fds[UNMOUNT_FDS_MAX], tids[UNMOUNT_THREADS_MAX], nr_fds, nr_tids;
+	char path[64];
+	int err = -EAGAIN;
+
+	nr_fds = list_sockets(sup, pid, fds, array_size(fds));
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	nr_tids = list_numbers(path, tids, array_size(tids));
+	if (nr_fds <= 0 || nr_tids <= 0)
+		return nr_fds < 0 ? nr_fds : -ESRCH;
+	for (int i = 0; i < nr_tids; i++) {
+		/* Before the descriptors are replaced a thread is tried for that, afterwards only woken. */
+		if (!thread_stop(tids[i]))
+			continue;
+		if (err == -EAGAIN)
+			err = replace_by_thread(sup, tids[i], fds, nr_fds, dead);
+		thread_release(tids[i]);
+	}
+	return err;
+}
+
+int unmount_daemon(struct supervisor *sup, pid_t pid)
+{
+	autoclose int dead = deadfuse_open();
+	int err;
+
+	if (dead < 0) {
+		log_debug("no dead fuse descriptor can be made: error %d", -dead);
+		return dead;
+	}
+	err = unmount_with(sup, pid, dead);
+	if (err)
+		log_debug("the daemon's device cannot be replaced: error %d", -err);
+	return err;
+}
+
+#else
+
+int unmount_daemon(struct supervisor *sup, pid_t pid)
+{
+	return -ENOSYS;
+}
+
+#endif
