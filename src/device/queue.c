@@ -135,7 +135,7 @@ static int queue_take_one(struct queue *q)
 		return 0;
 	}
 	req->generation = q->generation;
-	q->generation->popped++;
+	__atomic_store_n(&q->generation->popped, q->generation->popped + 1, __ATOMIC_RELAXED);
 	__atomic_store_n(&q->popped, q->popped + 1, __ATOMIC_RELAXED);
 	request_receive(req);
 	return 1;

@@ -89,7 +89,8 @@ struct request *request_alloc(struct queue *q)
 	if (!req && q->nr_slots_used < q->nr_slots) {
 		/* A fresh slot: the pool's memory is touched only as far as it was ever needed. */
 		req = &q->slots[q->nr_slots_used];
-		req->slot = q->nr_slots_used++;
+		req->slot = q->nr_slots_used;
+		WRITE_ONCE(q->nr_slots_used, req->slot + 1);
 		req->queue = q;
 		req->dev = q->dev;
 		req->next = NULL;
