@@ -14,9 +14,7 @@ static const struct {
 	int (*fn)(int argc, char **argv);
 	const char *summary;
 } commands[] = {
-#ifdef HAVE_RUN
 	{ "run", cli_run, "serve the FUSE file system that a command would mount" },
-#endif
 	{ "null", cli_null, "serve an in-memory file, for measuring" },
 	{ "vm", cli_vm, "boot a throw-away Linux VM with virtio-fs devices mounted" },
 };
