@@ -13,6 +13,10 @@
  * sets it up again. So a change of size, base or addresses stops a ring that is disabled; one that is
  * enabled refuses with -EBUSY.
  *
+ * A packed ring's base has wrap counters in it, and a fresh ring's are 1. User-mode Linux says 0 for a fresh
+ * ring of either format. 0 is also a position that a ring can stop at: the end of every second lap. The
+ * first descriptor tells them apart: in the second lap it has been used in the first, so its USED bit is set.
+ *
  * Without a kick descriptor the front-end means "poll". We look POLL_NS apart: an idle device must not cost
  * a core, and no known front-end asks for it.
  */
@@ -26,6 +30,12 @@
 #include "base/fd.h"
 
 #define POLL_NS NSEC_PER_MSEC
+
+/* A packed ring's descriptor (virtio 1.2, 2.8.1): where the flags are, and the used bit in them. */
+#define PACKED_FLAGS_OFFSET 14
+#define PACKED_DESC_USED    0x8000
+/* Both positions 0, both wrap counters 1. */
+#define PACKED_BASE_FRESH 0x80008000u
 
 static bool ring_running(const struct vhost_session *s, unsigned int index)
 {
@@ -121,6 +131,17 @@ int vhost_ring_resolve(void *session, unsigned int index, struct virtq_setup *se
 	return 0;
 }
 
+/* The base to start at. A guest that lies about its own ring has itself to blame for where we look. */
+static uint32_t ring_start_base(const struct vhost_ring *r, const struct virtq_setup *setup)
+{
+	const le16 __guest *flags;
+
+	if (setup->format != VIRTQ_PACKED || r->base != 0)
+		return r->base;
+	flags = (const le16 __guest *)((const uint8_t __guest *)setup->desc + PACKED_FLAGS_OFFSET);
+	return guest_read16(flags) & PACKED_DESC_USED ? 0 : PACKED_BASE_FRESH;
+}
+
 static void ring_signal_error(struct vhost_session *s, struct vhost_ring *r)
 {
 	pthread_mutex_lock(&s->lock);
@@ -166,7 +187,6 @@ static int ring_try_start(struct vhost_session *s, unsigned int index)
 		.size = r->num,
 		.event_idx = s->features & bit64(VIRTIO_F_RING_EVENT_IDX),
 		.indirect = s->features & bit64(VIRTIO_F_RING_INDIRECT),
-		.base = r->base,
 	};
 	int err;
 
@@ -177,6 +197,7 @@ static int ring_try_start(struct vhost_session *s, unsigned int index)
 	/* want_start stays: another region may bring what is missing. */
 	if (err < 0)
 		return vhost_refuse(s, err, "queue %u: ring outside the shared memory", index);
+	setup.base = ring_start_base(r, &setup);
 	err = vhost_inflight_area(s, index, setup.format, &setup.inflight);
 	if (err < 0)
 		return err;

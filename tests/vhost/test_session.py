@@ -591,6 +591,17 @@ def test_packed_ring(server):
         os.close(fds[0])
 
 
+@pytest.mark.parametrize('flags,base', [(0, 0x80008000), (0x80, 0x80008000), (0x8080, 0), (0x8000, 0)])
+def test_packed_ring_with_base_0(server, flags, base):
+    """User-mode Linux says 0 for a fresh ring; 0 is also where a ring can be after its first lap."""
+    with server.connect() as front:
+        front.negotiate(features=bits(F_VERSION_1, F_PACKED, F_PROTOCOL_FEATURES)).share_memory()
+        struct.pack_into('<H', front.memory, front.ring_offset(0) + 14, flags)
+        front.ring(0, base=0)
+        assert front.alive()
+        assert f'base {base} ' in calls_of(server, 'start')[0]
+
+
 def test_split_ring_must_be_a_power_of_two(server):
     with server.connect() as front:
         front.negotiate().share_memory()
