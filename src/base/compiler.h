@@ -48,20 +48,23 @@
 #define round_up_to(x, align) (((x) + ((align) - 1)) & ~((__typeof__(x))(align) - 1))
 /* clang-format on */
 
-/** min_of - the smaller of @a and @b, each evaluated once; compare numbers of the same signedness. */
-#define min_of(a, b)                  \
+/** paste - the two tokens, after macros in them were expanded, as one. */
+#define paste(a, b)	   paste_tokens(a, b)
+#define paste_tokens(a, b) a##b
+#define pick_of(a, op, b, va, vb)     \
 	({                            \
-		__auto_type _a = (a); \
-		__auto_type _b = (b); \
-		_a < _b ? _a : _b;    \
+		__auto_type va = (a); \
+		__auto_type vb = (b); \
+		va op vb ? va : vb;   \
 	})
+/**
+ * min_of - the smaller of @a and @b, each evaluated once; compare numbers of the same signedness.
+ *
+ * The inner names differ from use to use: one may stand inside another.
+ */
+#define min_of(a, b) pick_of(a, <, b, paste(_a, __COUNTER__), paste(_b, __COUNTER__))
 /** max_of - the larger of @a and @b, as min_of. */
-#define max_of(a, b)                  \
-	({                            \
-		__auto_type _a = (a); \
-		__auto_type _b = (b); \
-		_a > _b ? _a : _b;    \
-	})
+#define max_of(a, b) pick_of(a, >, b, paste(_a, __COUNTER__), paste(_b, __COUNTER__))
 
 /** cpu_relax() - tell the core that this is a spin loop. */
 static inline void cpu_relax(void)

@@ -80,6 +80,7 @@ static void test_min_max(void **state)
 	assert_int_equal(a, 2);
 	assert_int_equal(b, 3);
 	assert_int_equal(max_of(a, b), 3);
+	assert_int_equal(min_of(max_of(5, min_of(1, 2)), 4), 4);
 }
 
 static void test_container_of(void **state)
