@@ -30,7 +30,7 @@ def test_null(make_backend, kind):
     null = make_backend("null")
     # What is written at one place must be there, and nowhere else.
     script = ("set -e; cd /mnt/t; test $(stat -c %s data) = $SIZE; "
-              "tr '\\0' x </dev/zero | dd of=data bs=1M count=8 seek=3 conv=notrunc 2>/dev/null; "
+              "tr '\\0' x </dev/zero | dd of=data bs=1M count=8 seek=3 conv=notrunc iflag=fullblock 2>/dev/null; "
               "cd /; umount /mnt/t; mount -t virtiofs t /mnt/t; "
               "dd if=/mnt/t/data bs=1M skip=3 count=8 2>/dev/null | md5sum; "
               "dd if=/mnt/t/data bs=1M skip=11 count=1 2>/dev/null | md5sum").replace("$SIZE", str(null.size))

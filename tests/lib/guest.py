@@ -68,7 +68,11 @@ class Backend:
         raise NotImplementedError
 
     def run(self, *daemon):
-        return [FUSEWIRE, "run", "--socket", self.socket, "--tag", self.tag, "--", *daemon]
+        return [FUSEWIRE, "run", *self.device_options(), "--", *daemon]
+
+    def device_options(self):
+        # User-mode Linux refuses a device with more than 64 virtqueues.
+        return ["--socket", self.socket, "--tag", self.tag, "--queues", str(self.queues)]
 
     def start(self):
         with open(self.log, "ab") as log:
@@ -138,7 +142,7 @@ class Null(Backend):
     size = 64 << 20
 
     def command(self):
-        return [FUSEWIRE, "null", "--socket", self.socket, "--tag", self.tag, "--size", str(self.size)]
+        return [FUSEWIRE, "null", *self.device_options(), "--size", str(self.size)]
 
 
 class Virtiofsd(Backend):
