@@ -3,7 +3,8 @@
 """Every function and structure of a public header has kernel-doc that fits it.
 
 A function is documented when a /** comment of its header begins with it, or names it as "name()":
-one comment may stand for a group. Short inline functions in a row may share the comment of the first.
+one comment may stand for a group. Short inline functions in a row may share the comment of the first, and
+prototypes without a line between them a plain comment in front.
 Private headers are those named *_impl.h, *_priv.h or private.h, or that say "Private to" in their first
 comment. Structures that a specification defines (ABI) are documented there: their headers are listed here."""
 
@@ -31,10 +32,15 @@ def is_short(decl):
 def check(path):
     text = source.read(path)
     docs = " ".join(re.findall(r"/\*\*.*?\*/", text, re.DOTALL))
-    in_group = False
+    in_group, last_line = False, 0
     for decl in source.declarations(text):
         where = f"{path}:{decl.line}: {decl.name}"
-        in_group = is_short(decl) and (in_group or decl.doc != "")
+        if decl.kind == "prototype":
+            plain = decl.doc != "" and not decl.doc.startswith("/**")
+            in_group = plain or (in_group and decl.doc == "" and decl.line == last_line + 1)
+        else:
+            in_group = is_short(decl) and (in_group or decl.doc != "")
+        last_line = decl.last_line
         if decl.kind in ("function", "prototype"):
             if not re.search(rf"\b{decl.name}(\(\)| - )", docs) and not in_group:
                 yield f"{where}(): no kernel-doc"

@@ -7,6 +7,7 @@ usage: tidy.py BUILD_FOLDER"""
 import concurrent.futures
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,11 @@ SKIPPED = 77  # meson's number for it
 def check(tool, build, path):
     run = subprocess.run([tool, "--quiet", "-p", build, "--extra-arg=-Wno-unknown-warning-option", path],
                          capture_output=True, text=True, check=False)
-    found = [os.path.relpath(os.path.join(build, line), source.ROOT) if line.startswith("../")
-             else line.replace(source.ROOT + "/", "")
-             for line in run.stdout.split("\n") if ": error: " in line or ": warning: " in line]
+    found = []
+    for name, line, text in re.findall(r"^([^\s:]+):(\d+):\d+: (?:error|warning): (.*)$", run.stdout,
+                                       re.MULTILINE):
+        name = os.path.relpath(os.path.join(build, name), source.ROOT)
+        found.append(f"{name}:{line}: {text.replace(',-warnings-as-errors', '')}")
     if run.returncode and not found:
         found = [run.stderr.strip()]
     return found
