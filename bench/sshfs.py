@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""sshfs over the channel against the same sshfs on the local /dev/fuse, in turn, same loopback sshd.
+
+Usage: sshfs.py [ROUNDS [SECONDS]]
+
+Both sides bypass the page cache: one daemon request per request.
+"""
+import os
+import subprocess
+import sys
+import tempfile
+
+import benchlib as b
+
+sys.path.insert(0, os.path.join(b.ROOT, "tests/lib"))
+from sshd import Sshd  # noqa: E402
+
+CASES = [(op, block, depth) for op in ("read", "write") for block in (4096, 1 << 20) for depth in (1, 16)]
+FILE_BYTES = 64 << 20
+
+
+def main():
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    seconds = sys.argv[2] if len(sys.argv) > 2 else "2"
+    local, channel = {c: [] for c in CASES}, {c: [] for c in CASES}
+    with tempfile.TemporaryDirectory(prefix="fusewire-bench-") as folder:
+        data, mnt, unused = (os.path.join(folder, name) for name in ("data", "mnt", "unused"))
+        for name in (data, mnt, unused):
+            os.mkdir(name)
+        with open(os.path.join(data, "file"), "wb") as f:
+            for _ in range(FILE_BYTES >> 20):
+                f.write(os.urandom(1 << 20))
+        with Sshd(os.path.join(folder, "sshd")) as sshd:
+            subprocess.run(sshd.sshfs_command(data, mnt), check=True)
+            try:
+                daemon = sshd.sshfs_command(data, unused) + ["-f"]
+                with b.device(["run", "--"] + daemon) as (path, _):
+                    for n in range(rounds):
+                        for case in CASES:
+                            op, block, depth = case
+                            b.progress(f"round {n + 1} of {rounds}: {op} {block} depth {depth}")
+                            tail = [op, str(block), str(depth), seconds]
+                            local[case].append(b.number([b.tool("local_load"), os.path.join(mnt, "file")] + tail))
+                            channel[case].append(b.number([b.tool("fuse_load"), path, op, "file", str(block),
+                                                           str(depth), seconds, "event"]))
+            finally:
+                subprocess.run(["fusermount3", "-u", mnt], check=True)
+    b.progress_end()
+    print(b.machine_line())
+    print(f"{'':24} {'/dev/fuse':>12} {'channel':>12} {'ratio':>6}")
+    for case in CASES:
+        ratios = [c / l for c, l in zip(channel[case], local[case])]
+        name = f"{case[0]} {case[1] >> 10} KiB, depth {case[2]}"
+        print(f"{name:24} {b.median(local[case]):10,.0f}/s {b.median(channel[case]):10,.0f}/s "
+              f"{b.median(ratios):6.2f}  {min(ratios):.2f}-{max(ratios):.2f}")
+
+
+main()
