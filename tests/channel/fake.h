@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The device's side of a service without a device: requests that a test makes, and counts how they end.
+ */
+#ifndef FUSEWIRE_TESTS_CHANNEL_FAKE_H
+#define FUSEWIRE_TESTS_CHANNEL_FAKE_H
+
+#include "device/device.h"
+
+#define FAKE_BODY_MAX (2u << 20)
+
+/*
+ * @nr_ends: how often the service ended it: must become 1
+ * @in_direct: between request_direct_begin() and _end()
+ * @refuse_direct: what request_direct_begin() returns
+ * @segments: a direct reply's body is cut into so many
+ */
+struct request {
+	uint64_t service_data[4];
+	struct fuse_in_header *in;
+	char msg[4096];
+	size_t len;
+	struct iovec *payload;
+	unsigned int nr_payload;
+	size_t reply_max;
+	int refuse_direct;
+	unsigned int segments;
+	struct iovec *direct_iov;
+	bool in_direct;
+	unsigned int nr_ends;
+	int error;
+	char *body;
+	size_t body_len;
+};
+
+extern unsigned int fake_nr_died, fake_nr_restarted;
+
+struct request *fake_request(uint32_t opcode, uint64_t unique, const void *args, size_t len,
+			     size_t reply_max);
+void fake_free(struct request *req);
+/* Give it to the service. */
+void fake_submit(struct service *svc, struct request *req);
+/* Wait until it ended; fails the test after 10 s. Returns its error. */
+int fake_wait(struct request *req);
+bool fake_ended(struct request *req);
+
+#endif

@@ -1,0 +1,867 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The channel service against a daemon that the test plays, at the other end of the socket.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../base/cm.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "fake.h"
+#include "service/channel/channel.h"
+
+#define DAEMON_BUF (2u << 20)
+
+struct test {
+	struct service *svc;
+	int daemon; /* the daemon's end */
+	int clone;
+	unsigned int nr_ready, nr_stopped, nr_lost, nr_notified;
+	const char *why;
+	char *buf;
+	size_t buf_len;
+	struct fuse_in_header in;
+};
+
+static void on_ready(void *ctx, pid_t server)
+{
+	struct test *t = ctx;
+
+	assert_int_equal(server, getpid());
+	__atomic_fetch_add(&t->nr_ready, 1, __ATOMIC_RELEASE);
+}
+
+static void on_stopped(void *ctx)
+{
+	__atomic_fetch_add(&((struct test *)ctx)->nr_stopped, 1, __ATOMIC_RELEASE);
+}
+
+static void on_lost(void *ctx, const char *why)
+{
+	struct test *t = ctx;
+
+	t->why = why;
+	__atomic_fetch_add(&t->nr_lost, 1, __ATOMIC_RELEASE);
+}
+
+static void on_notify(void *ctx, int32_t code, const void *body, size_t len)
+{
+	__atomic_fetch_add(&((struct test *)ctx)->nr_notified, 1, __ATOMIC_RELEASE);
+}
+
+static void wait_count(const unsigned int *count, unsigned int want)
+{
+	for (int i = 0; i < 10000 && __atomic_load_n(count, __ATOMIC_ACQUIRE) < want; i++)
+		usleep(1000);
+	assert_int_equal(__atomic_load_n(count, __ATOMIC_ACQUIRE), want);
+}
+
+/* The daemon takes one message. Returns its length, 0 at end of file. */
+static size_t daemon_receive(struct test *t, int fd)
+{
+	ssize_t n = recv(fd, t->buf, DAEMON_BUF, 0);
+
+	assert_true(n >= 0);
+	t->buf_len = (size_t)n;
+	memcpy(&t->in, t->buf, min_of((size_t)n, sizeof(t->in)));
+	if (n)
+		assert_int_equal(t->in.len, n);
+	return (size_t)n;
+}
+
+static void daemon_send(int fd, uint64_t unique, int error, const void *body, size_t len,
+			uint32_t claimed_len)
+{
+	struct fuse_out_header out = { .len = claimed_len, .error = error, .unique = unique };
+	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)(uintptr_t)body, len } };
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = len ? 2 : 1 };
+
+	assert_true(sendmsg(fd, &msg, MSG_NOSIGNAL) == (ssize_t)(sizeof(out) + len));
+}
+
+static void daemon_reply(int fd, uint64_t unique, int error, const void *body, size_t len)
+{
+	daemon_send(fd, unique, error, body, len, (uint32_t)(sizeof(struct fuse_out_header) + len));
+}
+
+static const struct fuse_init_out good_init = {
+	.major = 7,
+	.minor = 31,
+	.max_readahead = 131072,
+	.flags = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_MAX_PAGES,
+	.max_background = 12,
+	.congestion_threshold = 9,
+	.max_write = 1 << 20,
+	.time_gran = 1,
+	.max_pages = 256,
+};
+
+static void make_pair(int *ret_ours, int *ret_theirs)
+{
+	const int bytes = 8 << 20;
+	int pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	for (int i = 0; i < 2; i++)
+		setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	*ret_ours = pair[0];
+	*ret_theirs = pair[1];
+}
+
+static void attach(struct test *t, uint32_t max_read)
+{
+	int ours;
+
+	make_pair(&ours, &t->daemon);
+	assert_int_equal(channel_attach(t->svc, ours, max_read), 0);
+	assert_true(daemon_receive(t, t->daemon) > 0);
+	assert_int_equal(t->in.opcode, FUSE_INIT);
+}
+
+static void attach_ready(struct test *t, uint32_t max_read)
+{
+	unsigned int before = t->nr_ready;
+
+	attach(t, max_read);
+	daemon_reply(t->daemon, t->in.unique, 0, &good_init, sizeof(good_init));
+	wait_count(&t->nr_ready, before + 1);
+}
+
+static int setup(void **state)
+{
+	struct test *t = calloc(1, sizeof(*t));
+	struct channel_config config = { .events = { on_ready, on_stopped, on_lost, on_notify } };
+
+	t->buf = malloc(DAEMON_BUF);
+	t->daemon = -1;
+	t->clone = -1;
+	config.ctx = t;
+	assert_int_equal(channel_new(&t->svc, &config), 0);
+	channel_set_device(t->svc, (struct device *)t);
+	fake_nr_died = 0;
+	fake_nr_restarted = 0;
+	*state = t;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct test *t = *state;
+
+	t->svc->ops->free(t->svc);
+	close_fd(&t->daemon);
+	close_fd(&t->clone);
+	free(t->buf);
+	free(t);
+	return 0;
+}
+
+static struct request *getattr(uint64_t unique)
+{
+	struct fuse_getattr_in arg = { 0 };
+
+	return fake_request(FUSE_GETATTR, unique, &arg, sizeof(arg), sizeof(struct fuse_attr_out));
+}
+
+static struct request *read_of(uint64_t unique, uint64_t offset, uint32_t size)
+{
+	struct fuse_read_in arg = { .offset = offset, .size = size };
+
+	return fake_request(FUSE_READ, unique, &arg, sizeof(arg), size);
+}
+
+static char pattern(uint64_t i)
+{
+	return (char)(i * 7 + (i >> 8) * 13 + (i >> 16) * 29);
+}
+
+static void fill(char *buf, uint64_t off, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		buf[i] = pattern(off + i);
+}
+
+static void check_pattern(const char *buf, uint64_t off, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (buf[i] != pattern(off + i))
+			fail_msg("byte %zu is wrong", i);
+	}
+}
+
+/* The daemon answers the READ that it took last, from the pattern. */
+static void daemon_answer_read(struct test *t, int fd, size_t max)
+{
+	struct fuse_read_in arg;
+	size_t n;
+
+	assert_int_equal(t->in.opcode, FUSE_READ);
+	memcpy(&arg, t->buf + sizeof(t->in), sizeof(arg));
+	n = min_of((size_t)arg.size, max);
+	fill(t->buf, arg.offset, n);
+	daemon_reply(fd, t->in.unique, 0, t->buf, n);
+}
+
+static void test_before_attach(void **state)
+{
+	struct test *t = *state;
+	struct request *req = getattr(2);
+
+	fake_submit(t->svc, req);
+	assert_int_equal(fake_wait(req), -EIO);
+	fake_free(req);
+	assert_int_equal(channel_stop(t->svc), -ENOTCONN);
+	assert_int_equal(channel_attach_clone(t->svc, 0), -ENOTCONN);
+}
+
+static void test_request(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { .attr = { .ino = 77 } };
+	struct request *req = getattr(2);
+
+	attach_ready(t, 0);
+	assert_int_equal(t->svc->init_out.max_write, 1 << 20);
+	fake_submit(t->svc, req);
+	assert_int_equal(daemon_receive(t, t->daemon), req->len);
+	assert_memory_equal(t->buf, req->msg, req->len);
+	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(req), 0);
+	assert_int_equal(req->body_len, sizeof(attr));
+	assert_memory_equal(req->body, &attr, sizeof(attr));
+	fake_free(req);
+}
+
+static void test_write_payload(void **state)
+{
+	struct test *t = *state;
+	static const unsigned int counts[] = { 1, 2, 1022, 1023, 1024, 2000 };
+	char *data = malloc(1 << 20);
+
+	attach_ready(t, 0);
+	fill(data, 0, 1 << 20);
+	for (unsigned int i = 0; i < array_size(counts); i++) {
+		struct fuse_write_in arg = { .size = 1 << 20 };
+		struct request *req =
+			fake_request(FUSE_WRITE, 2 + 2 * i, &arg, sizeof(arg), sizeof(arg));
+		struct iovec *iov = calloc(counts[i], sizeof(*iov));
+		size_t piece = (1 << 20) / counts[i];
+
+		for (unsigned int j = 0; j < counts[i]; j++) {
+			iov[j].iov_base = data + j * piece;
+			iov[j].iov_len = j + 1 < counts[i] ? piece : (1 << 20) - j * piece;
+		}
+		req->payload = iov;
+		req->nr_payload = counts[i];
+		fake_submit(t->svc, req);
+		assert_int_equal(daemon_receive(t, t->daemon), 80 + (1 << 20));
+		check_pattern(t->buf + 80, 0, 1 << 20);
+		daemon_reply(t->daemon, req->in->unique, -ENOSPC, NULL, 0);
+		assert_int_equal(fake_wait(req), -ENOSPC);
+		fake_free(req);
+		free(iov);
+	}
+	free(data);
+}
+
+static void test_too_long_for_daemon(void **state)
+{
+	struct test *t = *state;
+	struct fuse_write_in arg = { .size = (1 << 20) + 1 };
+	char *data = calloc(1, arg.size);
+	struct iovec iov = { data, arg.size };
+	struct request *req = fake_request(FUSE_WRITE, 2, &arg, sizeof(arg), 8);
+
+	attach_ready(t, 0);
+	req->payload = &iov;
+	req->nr_payload = 1;
+	fake_submit(t->svc, req);
+	assert_int_equal(fake_wait(req), -EIO);
+	fake_free(req);
+	free(data);
+}
+
+/* READs around the size from which data are received in place, in one and in many pieces. */
+static void test_read(void **state)
+{
+	struct test *t = *state;
+	static const uint32_t sizes[] = { 0, 1, 4096, 32767, 32768, 32769, 131072, 1 << 20 };
+	static const unsigned int segments[] = { 1, 256, 1023, 1024 };
+	uint64_t unique = 2;
+
+	attach_ready(t, 0);
+	for (unsigned int i = 0; i < array_size(sizes); i++) {
+		for (unsigned int j = 0; j < array_size(segments); j++) {
+			struct request *req = read_of(unique += 2, 5, sizes[i]);
+
+			req->segments = segments[j];
+			fake_submit(t->svc, req);
+			daemon_receive(t, t->daemon);
+			daemon_answer_read(t, t->daemon, SIZE_MAX);
+			assert_int_equal(fake_wait(req), 0);
+			assert_int_equal(req->body_len, sizes[i]);
+			check_pattern(req->body, 5, sizes[i]);
+			fake_free(req);
+		}
+	}
+}
+
+static void test_read_refused_direct(void **state)
+{
+	struct test *t = *state;
+	struct request *req = read_of(2, 0, 65536), *next = read_of(4, 0, 65536);
+
+	attach_ready(t, 0);
+	req->refuse_direct = -ECANCELED;
+	fake_submit(t->svc, req);
+	daemon_receive(t, t->daemon);
+	daemon_answer_read(t, t->daemon, SIZE_MAX);
+	assert_int_equal(fake_wait(req), -EIO);
+	fake_submit(t->svc, next);
+	daemon_receive(t, t->daemon);
+	daemon_answer_read(t, t->daemon, 40000);
+	assert_int_equal(fake_wait(next), 0);
+	assert_int_equal(next->body_len, 40000);
+	fake_free(req);
+	fake_free(next);
+}
+
+/* Split READs: full, short in the middle, error in the middle, error at the front. */
+static void split_case(struct test *t, uint32_t size, uint32_t part, int fail_part, int fail_error,
+		       uint32_t fail_bytes, int want_error, size_t want_len)
+{
+	uint32_t nr = (size + part - 1) / part;
+	struct request *req = read_of(2, 100, size);
+	struct {
+		uint64_t unique;
+		struct fuse_read_in arg;
+	} parts[256];
+
+	fake_submit(t->svc, req);
+	for (uint32_t i = 0; i < nr; i++) {
+		daemon_receive(t, t->daemon);
+		assert_int_equal(t->in.len, 80);
+		parts[i].unique = t->in.unique;
+		memcpy(&parts[i].arg, t->buf + sizeof(t->in), sizeof(parts[i].arg));
+		assert_int_equal(parts[i].arg.offset, 100 + (uint64_t)i * part);
+		assert_int_equal(parts[i].arg.size, min_of(part, size - i * part));
+	}
+	/* Last part first. */
+	for (uint32_t i = nr; i-- > 0;) {
+		uint32_t n = parts[i].arg.size;
+
+		assert_false(fake_ended(req));
+		if ((int)i == fail_part && fail_error) {
+			daemon_reply(t->daemon, parts[i].unique, fail_error, NULL, 0);
+			continue;
+		}
+		if ((int)i == fail_part)
+			n = fail_bytes;
+		fill(t->buf, parts[i].arg.offset, n);
+		daemon_reply(t->daemon, parts[i].unique, 0, t->buf, n);
+	}
+	assert_int_equal(fake_wait(req), want_error);
+	if (!want_error) {
+		assert_int_equal(req->body_len, want_len);
+		check_pattern(req->body, 100, want_len);
+	}
+	fake_free(req);
+}
+
+static void test_split(void **state)
+{
+	struct test *t = *state;
+
+	attach_ready(t, 65536);
+	split_case(t, 65537, 65536, -1, 0, 0, 0, 65537);
+	split_case(t, 1 << 20, 65536, -1, 0, 0, 0, 1 << 20);
+	split_case(t, 1 << 20, 65536, 3, 0, 1000, 0, 3 * 65536 + 1000);
+	split_case(t, 1 << 20, 65536, 3, 0, 0, 0, 3 * 65536);
+	split_case(t, 1 << 20, 65536, 3, -ENODATA, 0, 0, 3 * 65536);
+	split_case(t, 1 << 20, 65536, 0, -ENODATA, 0, -ENODATA, 0);
+	split_case(t, 1 << 20, 65536, 15, 0, 1, 0, 15 * 65536 + 1);
+}
+
+static void test_not_split_at_limit(void **state)
+{
+	struct test *t = *state;
+	struct request *req = read_of(2, 0, 65536);
+
+	attach_ready(t, 65536);
+	fake_submit(t->svc, req);
+	daemon_receive(t, t->daemon);
+	assert_int_equal(t->in.unique, 2);
+	daemon_answer_read(t, t->daemon, SIZE_MAX);
+	assert_int_equal(fake_wait(req), 0);
+	fake_free(req);
+}
+
+/* After an open with direct I/O the parts come one after the other, and end at a short one. */
+static void test_split_sequential(void **state)
+{
+	struct test *t = *state;
+	struct fuse_open_in arg = { 0 };
+	struct fuse_open_out out = { .fh = 1, .open_flags = FOPEN_DIRECT_IO };
+	struct request *open = fake_request(FUSE_OPEN, 2, &arg, sizeof(arg), sizeof(out));
+	struct request *req = read_of(4, 0, 4 * 4096);
+
+	attach_ready(t, 4096);
+	fake_submit(t->svc, open);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, 2, 0, &out, sizeof(out));
+	assert_int_equal(fake_wait(open), 0);
+	fake_submit(t->svc, req);
+	for (int i = 0; i < 3; i++) {
+		char byte;
+
+		daemon_receive(t, t->daemon);
+		assert_int_equal(recv(t->daemon, &byte, 1, MSG_DONTWAIT | MSG_PEEK), -1);
+		daemon_answer_read(t, t->daemon, i < 2 ? 4096 : 10);
+	}
+	assert_int_equal(fake_wait(req), 0);
+	assert_int_equal(req->body_len, 2 * 4096 + 10);
+	check_pattern(req->body, 0, req->body_len);
+	fake_free(open);
+	fake_free(req);
+}
+
+/* More splits than there is room for, answered in the order in which they come. */
+static void test_many_splits(void **state)
+{
+	struct test *t = *state;
+	struct request *req[40];
+
+	attach_ready(t, 65536);
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		req[i] = read_of(2 + 2 * i, (uint64_t)i << 20, 256 << 10);
+		fake_submit(t->svc, req[i]);
+	}
+	for (unsigned int i = 0; i < 4 * array_size(req); i++) {
+		daemon_receive(t, t->daemon);
+		daemon_answer_read(t, t->daemon, SIZE_MAX);
+	}
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		assert_int_equal(fake_wait(req[i]), 0);
+		assert_int_equal(req[i]->body_len, 256 << 10);
+		check_pattern(req[i]->body, (uint64_t)i << 20, 256 << 10);
+		fake_free(req[i]);
+	}
+}
+
+static void test_garbage(void **state)
+{
+	struct test *t = *state;
+	struct channel_counts counts;
+	struct fuse_attr_out attr = { 0 };
+	struct request *req = getattr(2), *other = getattr(4), *third = getattr(6);
+
+	attach_ready(t, 0);
+	fake_submit(t->svc, req);
+	fake_submit(t->svc, other);
+	fake_submit(t->svc, third);
+	assert_true(send(t->daemon, "", 0, MSG_NOSIGNAL) == 0);
+	assert_true(send(t->daemon, "x", 1, MSG_NOSIGNAL) == 1);
+	assert_true(send(t->daemon, &attr, 15, MSG_NOSIGNAL) == 15);
+	daemon_reply(t->daemon, 98, 0, NULL, 0); /* never asked */
+	daemon_reply(t->daemon, UINT64_C(1) << 62 | 4, 0, NULL, 0); /* DESTROY was not sent */
+	daemon_reply(t->daemon, UINT64_C(1) << 62 | 16, 0, NULL, 0); /* no split */
+	daemon_reply(t->daemon, 3, -EAGAIN, NULL, 0); /* answer to an interrupt */
+	daemon_reply(t->daemon, 0, FUSE_NOTIFY_INVAL_INODE, &attr, 24);
+	daemon_reply(t->daemon, 0, 1000, NULL, 0);
+	daemon_send(t->daemon, 2, 0, &attr, sizeof(attr), 5); /* lies about its length */
+	assert_int_equal(fake_wait(req), -EIO);
+	daemon_reply(t->daemon, 4, 5, NULL, 0); /* positive error */
+	assert_int_equal(fake_wait(other), -EIO);
+	daemon_reply(t->daemon, 6, -ENOENT, &attr, sizeof(attr)); /* error with a body */
+	assert_int_equal(fake_wait(third), -EIO);
+	daemon_reply(t->daemon, 6, 0, &attr, sizeof(attr)); /* twice */
+	wait_count(&t->nr_notified, 1);
+	for (int i = 0; i < 1000; i++) {
+		channel_get_counts(t->svc, &counts);
+		if (counts.nr_unknown >= 4)
+			break;
+		usleep(1000);
+	}
+	assert_int_equal(counts.nr_unknown, 4);
+	assert_int_equal(counts.nr_malformed, 7);
+	assert_int_equal(counts.nr_notifications, 2);
+	assert_int_equal(third->nr_ends, 1);
+	assert_int_equal(t->nr_stopped, 0);
+	assert_int_equal(t->nr_lost, 0);
+	fake_free(req);
+	fake_free(other);
+	fake_free(third);
+}
+
+/* A reply longer than anything that we take; the request ends, and the next one works. */
+static void test_huge_reply(void **state)
+{
+	struct test *t = *state;
+	struct request *req = getattr(2), *big = read_of(4, 0, 65536), *next = getattr(6);
+	struct fuse_attr_out attr = { 0 };
+
+	attach_ready(t, 0);
+	fake_submit(t->svc, req);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, 2, 0, t->buf, (1 << 20) + (512 << 10));
+	assert_int_equal(fake_wait(req), -EIO);
+	fake_submit(t->svc, big);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, 4, 0, t->buf, (1 << 20) + (512 << 10));
+	assert_int_equal(fake_wait(big), -EIO);
+	fake_submit(t->svc, next);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, 6, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(next), 0);
+	fake_free(req);
+	fake_free(big);
+	fake_free(next);
+}
+
+static void test_out_of_order(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *req[200];
+
+	attach_ready(t, 0);
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		req[i] = getattr(2 + 2 * i);
+		fake_submit(t->svc, req[i]);
+	}
+	for (unsigned int i = array_size(req); i-- > 0;) {
+		attr.attr.ino = i;
+		daemon_reply(t->daemon, 2 + 2 * i, 0, &attr, sizeof(attr));
+		assert_int_equal(fake_wait(req[i]), 0);
+		assert_memory_equal(req[i]->body, &attr, sizeof(attr));
+		fake_free(req[i]);
+	}
+}
+
+/* More than the socket and the table hold: nothing blocks, nothing is lost, order is kept; FORGETs too. */
+static void test_flood(void **state)
+{
+	struct test *t = *state;
+	enum {
+		NR = 6000
+	};
+	struct request **req = calloc(NR, sizeof(*req));
+	struct fuse_attr_out attr = { 0 };
+	struct fuse_forget_in forget = { .nlookup = 1 };
+	uint64_t last = 0;
+
+	attach_ready(t, 0);
+	for (unsigned int i = 0; i < NR; i++) {
+		if (i % 2)
+			req[i] = fake_request(FUSE_FORGET, 2 + 2 * i, &forget, sizeof(forget), 0);
+		else
+			req[i] = getattr(2 + 2 * i);
+		req[i]->body = realloc(req[i]->body, 4096);
+		fake_submit(t->svc, req[i]);
+	}
+	for (unsigned int i = 0; i < NR; i++) {
+		daemon_receive(t, t->daemon);
+		assert_true(t->in.unique > last);
+		last = t->in.unique;
+		assert_int_equal(t->in.opcode, i % 2 ? FUSE_FORGET : FUSE_GETATTR);
+		if (i % 2 == 0)
+			daemon_reply(t->daemon, t->in.unique, 0, &attr, sizeof(attr));
+	}
+	for (unsigned int i = 0; i < NR; i++) {
+		assert_int_equal(fake_wait(req[i]), 0);
+		fake_free(req[i]);
+	}
+	free(req);
+}
+
+/* Large writes that do not fit the socket together. */
+static void test_flood_large(void **state)
+{
+	struct test *t = *state;
+	struct request *req[64];
+	char *data = malloc(1 << 20);
+	struct iovec iov = { data, 1 << 20 };
+	struct fuse_write_in arg = { .size = 1 << 20 };
+	struct fuse_write_out out = { .size = 1 << 20 };
+
+	attach_ready(t, 0);
+	fill(data, 0, 1 << 20);
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		req[i] = fake_request(FUSE_WRITE, 2 + 2 * i, &arg, sizeof(arg), sizeof(out));
+		req[i]->payload = &iov;
+		req[i]->nr_payload = 1;
+		fake_submit(t->svc, req[i]);
+	}
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		assert_int_equal(daemon_receive(t, t->daemon), 80 + (1 << 20));
+		assert_int_equal(t->in.unique, 2 + 2 * i);
+		daemon_reply(t->daemon, t->in.unique, 0, &out, sizeof(out));
+	}
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		assert_int_equal(fake_wait(req[i]), 0);
+		fake_free(req[i]);
+	}
+	free(data);
+}
+
+/* Death with requests unsent, sent, split and half answered: each ends once with EIO; then a new daemon. */
+static void test_death_and_restart(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *req[1500], *split[20], *again = getattr(9998);
+
+	attach_ready(t, 4096);
+	for (unsigned int i = 0; i < array_size(split); i++) {
+		split[i] = read_of(10002 + 2 * i, 0, 16384);
+		fake_submit(t->svc, split[i]);
+	}
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		req[i] = getattr(2 + 2 * i);
+		req[i]->body = realloc(req[i]->body, 4096);
+		fake_submit(t->svc, req[i]);
+	}
+	daemon_receive(t, t->daemon);
+	daemon_answer_read(t, t->daemon, SIZE_MAX);
+	close_fd(&t->daemon);
+	wait_count(&t->nr_lost, 1);
+	for (unsigned int i = 0; i < array_size(split); i++) {
+		int err = fake_wait(split[i]);
+
+		/* The first has its first part. */
+		assert_true(err == -EIO || (!err && !i));
+		fake_free(split[i]);
+	}
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		assert_int_equal(fake_wait(req[i]), -EIO);
+		fake_free(req[i]);
+	}
+	assert_int_equal(fake_nr_died, 1);
+	fake_submit(t->svc, again);
+	assert_int_equal(fake_wait(again), -EIO);
+	fake_free(again);
+
+	attach_ready(t, 0);
+	assert_int_equal(fake_nr_restarted, 2);
+	again = getattr(2);
+	fake_submit(t->svc, again);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(again), 0);
+	fake_free(again);
+}
+
+static void test_init_refused(void **state)
+{
+	struct test *t = *state;
+	struct fuse_init_out old = good_init;
+
+	attach(t, 0);
+	old.minor = 8;
+	daemon_reply(t->daemon, t->in.unique, 0, &old, sizeof(old));
+	wait_count(&t->nr_lost, 1);
+	assert_non_null(t->why);
+	assert_int_equal(t->nr_ready, 0);
+	assert_int_equal(fake_nr_died, 0);
+	assert_int_equal(daemon_receive(t, t->daemon), 0);
+	close_fd(&t->daemon);
+
+	attach(t, 0);
+	close_fd(&t->daemon);
+	wait_count(&t->nr_lost, 2);
+	attach_ready(t, 0);
+}
+
+static void test_attach_twice(void **state)
+{
+	struct test *t = *state;
+	int ours, theirs;
+
+	attach_ready(t, 0);
+	make_pair(&ours, &theirs);
+	assert_int_equal(channel_attach(t->svc, ours, 0), -EBUSY);
+	close(ours);
+	close(theirs);
+}
+
+static void test_stop(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *req = getattr(2), *late = getattr(4);
+
+	attach_ready(t, 0);
+	fake_submit(t->svc, req);
+	daemon_receive(t, t->daemon);
+	assert_int_equal(channel_stop(t->svc), 0);
+	fake_submit(t->svc, late);
+	assert_int_equal(fake_wait(late), -EIO);
+	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(req), 0);
+	daemon_receive(t, t->daemon);
+	assert_int_equal(t->in.opcode, FUSE_DESTROY);
+	daemon_reply(t->daemon, t->in.unique, 0, NULL, 0);
+	daemon_reply(t->daemon, t->in.unique, 0, NULL, 0);
+	wait_count(&t->nr_stopped, 1);
+	channel_close(t->svc);
+	wait_count(&t->nr_lost, 1);
+	assert_int_equal(t->nr_stopped, 1);
+	fake_free(req);
+	fake_free(late);
+}
+
+static void test_interrupt(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *req = getattr(2);
+	struct fuse_interrupt_in arg;
+
+	attach_ready(t, 0);
+	t->svc->ops->interrupt(t->svc, 2); /* not there yet: nothing is sent */
+	fake_submit(t->svc, req);
+	daemon_receive(t, t->daemon);
+	t->svc->ops->interrupt(t->svc, 2);
+	assert_int_equal(daemon_receive(t, t->daemon), 48);
+	assert_int_equal(t->in.opcode, FUSE_INTERRUPT);
+	assert_int_equal(t->in.unique, 3);
+	memcpy(&arg, t->buf + sizeof(t->in), sizeof(arg));
+	assert_int_equal(arg.unique, 2);
+	daemon_reply(t->daemon, 3, -EAGAIN, NULL, 0);
+	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(req), 0);
+	fake_free(req);
+}
+
+/* libfuse's way: the clone is there before INIT is read, and nobody reads the first socket any more. */
+static void test_clone(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *a = getattr(2), *b = getattr(4);
+	int ours, second = -1;
+
+	make_pair(&ours, &t->daemon);
+	assert_int_equal(channel_attach(t->svc, ours, 0), 0);
+	make_pair(&ours, &t->clone);
+	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
+	daemon_receive(t, t->clone);
+	assert_int_equal(t->in.opcode, FUSE_INIT);
+	daemon_reply(t->clone, t->in.unique, 0, &good_init, sizeof(good_init));
+	wait_count(&t->nr_ready, 1);
+
+	fake_submit(t->svc, a);
+	fake_submit(t->svc, b);
+	daemon_receive(t, t->clone);
+	assert_int_equal(t->in.unique, 2);
+	/* The second waits for a free thread: it comes with a clone of its own. */
+	make_pair(&ours, &second);
+	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
+	daemon_receive(t, second);
+	assert_int_equal(t->in.unique, 4);
+	/* The thread ends without having read: its request goes to another, when that is free. */
+	close_fd(&second);
+	daemon_reply(t->clone, 2, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(a), 0);
+	daemon_receive(t, t->clone);
+	assert_int_equal(t->in.unique, 4);
+	daemon_reply(t->clone, 4, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(b), 0);
+	assert_int_equal(t->nr_lost, 0);
+	fake_free(a);
+	fake_free(b);
+}
+
+/* A daemon's thread that answers everything as fast as it can, also what it was not asked. */
+struct hostile {
+	int fd;
+	bool stop;
+};
+
+static void *hostile_run(void *arg)
+{
+	struct hostile *h = arg;
+	uint64_t unique = 2;
+
+	while (!__atomic_load_n(&h->stop, __ATOMIC_RELAXED)) {
+		struct fuse_out_header out = { .len = 16, .error = -ENOENT, .unique = unique };
+
+		unique = unique % 64 + 2;
+		if (send(h->fd, &out, sizeof(out), MSG_NOSIGNAL) < 0)
+			break;
+	}
+	return NULL;
+}
+
+static void *drain_run(void *arg)
+{
+	struct hostile *h = arg;
+	static char buf[4096];
+
+	while (recv(h->fd, buf, sizeof(buf), 0) > 0)
+		continue;
+	return NULL;
+}
+
+static void test_hostile_early_replies(void **state)
+{
+	struct test *t = *state;
+	struct hostile h = { 0 };
+	pthread_t sender, drain;
+
+	attach_ready(t, 0);
+	h.fd = t->daemon;
+	assert_int_equal(pthread_create(&sender, NULL, hostile_run, &h), 0);
+	assert_int_equal(pthread_create(&drain, NULL, drain_run, &h), 0);
+	for (unsigned int i = 0; i < 3000; i++) {
+		struct request *req = getattr(2 + i * 2 % 64);
+
+		fake_submit(t->svc, req);
+		assert_int_equal(fake_wait(req), -ENOENT);
+		fake_free(req);
+	}
+	__atomic_store_n(&h.stop, true, __ATOMIC_RELAXED);
+	channel_close(t->svc);
+	pthread_join(sender, NULL);
+	pthread_join(drain, NULL);
+	wait_count(&t->nr_lost, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+		T(test_before_attach),
+		T(test_request),
+		T(test_write_payload),
+		T(test_too_long_for_daemon),
+		T(test_read),
+		T(test_read_refused_direct),
+		T(test_split),
+		T(test_not_split_at_limit),
+		T(test_split_sequential),
+		T(test_many_splits),
+		T(test_garbage),
+		T(test_huge_reply),
+		T(test_out_of_order),
+		T(test_flood),
+		T(test_flood_large),
+		T(test_death_and_restart),
+		T(test_init_refused),
+		T(test_attach_twice),
+		T(test_stop),
+		T(test_interrupt),
+		T(test_clone),
+		T(test_hostile_early_replies),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
