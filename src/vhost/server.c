@@ -59,7 +59,7 @@ static void server_begin_session(struct vhost_server *server, int *sock)
 		return;
 	}
 	*sock = -1;
-	log_info("vhost-user: front-end connected");
+	log_info_ratelimited(&server->ratelimit, "vhost-user: front-end connected");
 }
 
 static void server_pause_accept(struct vhost_server *server, int err)

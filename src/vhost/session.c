@@ -99,7 +99,7 @@ static void session_ready(void *ctx, uint32_t events)
 	if (err >= 0)
 		return;
 	if (err == -EPIPE || err == -ECONNRESET)
-		log_info("vhost-user: front-end disconnected");
+		log_info_ratelimited(s->ratelimit, "vhost-user: front-end disconnected");
 	else
 		log_warn_ratelimited(s->ratelimit, "vhost-user: closing the connection: %s",
 				     strerror(-err));
@@ -108,10 +108,9 @@ static void session_ready(void *ctx, uint32_t events)
 
 bool vhost_session_hung_up(const struct vhost_session *s)
 {
-	char byte;
-	ssize_t n = recv(s->watch.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	struct pollfd p = { .fd = s->watch.fd, .events = POLLRDHUP };
 
-	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+	return poll(&p, 1, 0) > 0;
 }
 
 int vhost_session_new(struct vhost_session **ret_session, const struct vhost_session_config *config)

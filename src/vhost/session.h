@@ -131,7 +131,7 @@ int must_check vhost_session_new(struct vhost_session **ret_session,
 				 const struct vhost_session_config *config);
 /** vhost_session_free() - detach the device, release everything. NULL is allowed. */
 void vhost_session_free(struct vhost_session *s);
-/** vhost_session_hung_up() - has the front-end closed its end, with nothing left to read? */
+/** vhost_session_hung_up() - has the front-end closed its end? What it said last may be unread still. */
 bool vhost_session_hung_up(const struct vhost_session *s);
 
 /** vhost_has_protocol() - was protocol feature number @bit negotiated? */
@@ -146,6 +146,13 @@ static inline bool vhost_has_protocol(const struct vhost_session *s, unsigned in
 		log_warn_ratelimited((s)->ratelimit, "vhost-user: " __VA_ARGS__); \
 		(err);                                                            \
 	})
+
+/** log_info_ratelimited - what a front-end can make us say by coming and going; @rl bounds it. */
+#define log_info_ratelimited(rl, ...)          \
+	do {                                   \
+		if (log_ratelimit_pass(rl))    \
+			log_info(__VA_ARGS__); \
+	} while (0)
 
 /* rings.c */
 /** vhost_rings_init() - all rings as they are at the start of a connection. */

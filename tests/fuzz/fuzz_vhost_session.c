@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /*
- * Feeds a vhost-user connection with messages that the fuzzer makes up, in front of a device that only checks
- * what a transport may do.
+ * Feeds a vhost-user connection with made-up messages, in front of a device that checks what a transport may do.
  *
- * The input is a sequence of records: 1 byte request, 1 byte flags (bits 0-3: the header's flags; 4: wrong version;
- * 5: size from the table, else from the record; 6: cut the message here; 7: no fds from the table),
- * 1 byte descriptor kinds (two bits each for the first; number in bits 4-7), 1 byte payload length L, then L
- * bytes of payload. Known addresses are worth more than random ones: the bytes of the payload may use the
- * region that the harness itself can share (4 MiB memfd, always the same addresses in the corpus).
+ * Input: a byte of settings (bit 0: in-band notifications, 1: 65 queues, 2: rings do not start, 3-7: advance of a
+ * stopping ring), then records:
+ * - request
+ * - flags: bit 3: NEED_REPLY; 4: bits 0-3 are the header's flags as they are; 5: the header's size is not adapted to the
+ *   table; 6: cut the message off; 7: the number of descriptors is not adapted to the table
+ * - descriptors: bits 4-7: how many; 0-1: kind of the first; 2-3: step to the next one's kind; bits 0-3: where to cut
+ * - bytes of payload, and these bytes
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -553,6 +553,8 @@ def test_successor_connects_before_the_end_is_seen(server):
         first = server.connect()
         assert first.negotiate().alive()
         os.kill(server.process.pid, 19)
+        # More than one turn of the loop reads.
+        first.send_raw(struct.pack('=III', SET_OWNER, VERSION, 0) * 200)
         first.close()
         second = server.connect()
         os.kill(server.process.pid, 18)
