@@ -11,7 +11,7 @@ import source
 FILE_LINES_MAX = 800
 FUNCTION_LINES_MAX = 60
 TEXT = (".c", ".h", ".py", ".sh", ".md", ".build", ".scd", ".txt", ".json", ".yml", ".toml", ".options")
-HEAD = re.compile(r"(?:/\* SPDX-License-Identifier: BSD-3-Clause \*/|// SPDX-License-Identifier: BSD-3-Clause)\n/\*\n \* [A-Z0-9`_a-z][^*]*?[.:]\s",
+HEAD = re.compile(r"(?:/\* SPDX-License-Identifier: BSD-3-Clause \*/|// SPDX-License-Identifier: BSD-3-Clause)\n/\*\n \* [A-Za-z0-9`_].*?[.:]\s",
                   re.DOTALL)
 
 

@@ -112,7 +112,8 @@ def declarations(text):
     comments = {}
     for match in TOKEN.finditer(text):
         if match.group().startswith("/*"):
-            after = re.match(r"\s*", text[match.end():]).end() + match.end()
+            # Preprocessor lines may stand in between.
+            after = re.match(r"\s*", code[match.end():]).end() + match.end()
             comments[after] = match.group()
     found, at, end = [], 0, len(code)
     while at < end:
