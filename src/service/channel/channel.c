@@ -272,21 +272,50 @@ static int channel_wait(struct channel *ch, struct epoll_event *ev)
 	return n ? n : epoll_wait(ch->epoll_fd, ev, CHANNEL_EVENTS, timeout_ms);
 }
 
+/*
+ * The device goes away: nothing of it may be touched after this. The reply thread is kept out meanwhile, so that it
+ * is in the midst of no reply either. The daemon stays; what it still answers was not asked any more.
+ */
+static void channel_drop_requests(struct service *svc)
+{
+	struct channel *ch = channel_of(svc);
+	enum channel_state before;
+
+	pthread_mutex_lock(&ch->work_lock);
+	pthread_mutex_lock(&ch->lock);
+	before = ch->state;
+	if (before == CHANNEL_READY)
+		ch->state = CHANNEL_STOPPING;
+	pthread_mutex_unlock(&ch->lock);
+	channel_wait_senders(ch);
+	lose_fifo(ch);
+	while (lose_one_slot(ch))
+		continue;
+	pthread_mutex_lock(&ch->lock);
+	ch->state = before;
+	pthread_mutex_unlock(&ch->lock);
+	pthread_mutex_unlock(&ch->work_lock);
+}
+
 static void *channel_thread(void *arg)
 {
 	struct channel *ch = arg;
 	struct epoll_event ev[CHANNEL_EVENTS];
+	bool go_on;
 
 	do {
 		int n = channel_wait(ch, ev);
 
+		pthread_mutex_lock(&ch->work_lock);
 		for (int i = 0; i < n; i++) {
 			if (ev[i].data.u32 != CHANNEL_WAKE)
 				channel_socket_ready(ch, ev[i].data.u32);
 			else if (fd_drain_signal(ch->wake_fd) < 0)
 				log_error("the channel's wake-up descriptor failed");
 		}
-	} while (channel_housekeeping(ch));
+		go_on = channel_housekeeping(ch);
+		pthread_mutex_unlock(&ch->work_lock);
+	} while (go_on);
 	return NULL;
 }
 
@@ -457,6 +486,7 @@ static void channel_free(struct service *svc)
 	free(ch->bounce);
 	free(ch->recv_buf);
 	pthread_mutex_destroy(&ch->lock);
+	pthread_mutex_destroy(&ch->work_lock);
 	pthread_mutex_destroy(&ch->bounce_lock);
 	pthread_mutex_destroy(&ch->dev_lock);
 	free(ch);
@@ -466,6 +496,7 @@ static const struct service_ops channel_ops = {
 	.name = "channel",
 	.submit = channel_submit,
 	.interrupt = channel_interrupt,
+	.stop = channel_drop_requests,
 	.free = channel_free,
 };
 
@@ -506,6 +537,7 @@ int channel_new(struct service **ret_svc, const struct channel_config *config)
 	ch->epoll_fd = -1;
 	ch->wake_fd = -1;
 	pthread_mutex_init(&ch->lock, NULL);
+	pthread_mutex_init(&ch->work_lock, NULL);
 	pthread_mutex_init(&ch->bounce_lock, NULL);
 	pthread_mutex_init(&ch->dev_lock, NULL);
 	ch->fifo_tail = &ch->fifo_head;

@@ -118,6 +118,7 @@ struct channel {
 	struct log_ratelimit log_reply, log_send;
 
 	unsigned int nr_senders; /* atomic: threads inside sendmsg() */
+	pthread_mutex_t work_lock; /* held by the reply thread but while it waits; taken before all others */
 
 	pthread_mutex_t dev_lock; /* held while the device is told something; taken before no other */
 	struct device *dev;
