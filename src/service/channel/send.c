@@ -122,7 +122,8 @@ static int send_request(struct channel *ch, int fd, struct request *req)
 	if (nr > UIO_MAXIOV - 1)
 		return send_bounced(ch, fd, req);
 	iov[0].iov_base = (void *)(uintptr_t)request_message(req, &iov[0].iov_len);
-	memcpy(iov + 1, payload, nr * sizeof(*iov));
+	if (nr)
+		memcpy(iov + 1, payload, nr * sizeof(*iov));
 	return send_iov(fd, iov, nr + 1);
 }
 
