@@ -267,8 +267,11 @@ static int check_ioctl(struct reply *r)
 		return -EIO;
 	memcpy(&out, r->body, sizeof(out));
 	/* Retrying with other memory is for unrestricted ioctls, which no driver of ours sends. */
-	if ((out.flags & FUSE_IOCTL_RETRY) || out.in_iovs || out.out_iovs)
+	if (out.flags & FUSE_IOCTL_RETRY)
 		return -EIO;
+	out.in_iovs = 0;
+	out.out_iovs = 0;
+	memcpy(r->body, &out, sizeof(out));
 	return 0;
 }
 

@@ -49,6 +49,11 @@ static void run_all_good(struct peer_setup setup)
 		p = good_peer(setup);
 		g = good_request(opcode, setup.swapped);
 		err = good_send(p, opcode, &g);
+		if (opcode == FUSE_BATCH_FORGET && setup.daemon_minor && setup.daemon_minor < 16) {
+			assert_int_equal(err, -ENOSYS);
+			peer_free(p);
+			continue;
+		}
 		if (err != good_result(opcode))
 			fail_msg("opcode %u: %d", opcode, err);
 		if (!err) {
@@ -65,6 +70,17 @@ static void test_all_good(void **state)
 	run_all_good((struct peer_setup){ 0 });
 	run_all_good((struct peer_setup){ .swapped = true });
 	run_all_good((struct peer_setup){ .no_ledger = true });
+}
+
+static void test_all_good_old_daemons(void **state)
+{
+	static const uint32_t minors[] = { 12, 19, 23, 31, 40, 45 };
+
+	(void)state;
+	for (size_t i = 0; i < array_size(minors); i++) {
+		run_all_good((struct peer_setup){ .daemon_minor = minors[i] });
+		run_all_good((struct peer_setup){ .daemon_minor = minors[i], .swapped = true });
+	}
 }
 
 /* One byte less and one byte more than right, in the driver's message. */
@@ -670,6 +686,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_good),
+		cmocka_unit_test(test_all_good_old_daemons),
 		cmocka_unit_test(test_all_lengths),
 		cmocka_unit_test(test_header),
 		cmocka_unit_test(test_no_session),

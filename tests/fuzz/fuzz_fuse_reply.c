@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Fuzz target: bytes of a hostile daemon as the reply to a good request, of each opcode.
+ *
+ * Input: opcode, setup, error (both one byte), body. Opcode 26 takes the rest as a reply to our own INIT.
+ */
+#define PEER_PLAIN
+#include "../fuse/requests.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void fuzz_init(const uint8_t *data, size_t size)
+{
+	struct fuse_init_out out;
+	const char *why;
+
+	if (fuse_init_accept(data, size, 0, &out, &why) < 0) {
+		assert_non_null(why);
+		return;
+	}
+	assert_true(out.major == 7 && out.minor >= 12 && out.minor <= 45);
+	assert_true(out.max_write >= 4096 && out.max_write <= 1u << 20);
+	assert_true(out.max_pages >= 1 && out.max_pages <= 256);
+}
+
+/* Entries that came through: names without surprises, records that fill the body. */
+static void check_dirents(const struct peer *p, const uint8_t *body, size_t len, size_t head)
+{
+	size_t off = 0;
+
+	while (off < len) {
+		uint32_t namelen;
+
+		assert_true(len - off >= head + 24);
+		namelen = fuse_get32(body + off + head + 16, p->swapped);
+		assert_true(namelen >= 1 && namelen <= 255);
+		assert_true(!memchr(body + off + head + 24, '/', namelen));
+		assert_true(!memchr(body + off + head + 24, 0, namelen));
+		off += FUSE_REC_ALIGN(head + 24 + namelen);
+	}
+	assert_true(off == len);
+}
+
+static void check_accepted(const struct peer *p, const uint8_t *body, size_t len)
+{
+	switch (p->req.op->reply) {
+	case FUSE_REPLY_EMPTY:
+		assert_true(len == 0);
+		break;
+	case FUSE_REPLY_FIXED:
+		assert_true(len == p->req.op->reply_bytes);
+		break;
+	case FUSE_REPLY_DIRENTS:
+		check_dirents(p, body, len, 0);
+		break;
+	case FUSE_REPLY_DIRENTPLUS:
+		check_dirents(p, body, len, sizeof(struct fuse_entry_out));
+		break;
+	default:
+		break;
+	}
+	if (p->req.op->reply != FUSE_REPLY_NONE)
+		assert_true(len <= p->req.reply_max);
+}
+
+static void fuzz_reply(uint32_t opcode, uint8_t setup, int8_t error, const uint8_t *data,
+		       size_t size)
+{
+	struct peer *p = good_peer((struct peer_setup){
+		.swapped = setup & 1,
+		.no_ledger = setup & 2,
+		.driver_without = setup & 4 ? FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT : 0,
+		.arch = setup & 8 ? FUSE_ARCH_ALPHA : FUSE_ARCH_NATIVE,
+	});
+	struct good g = good_request(opcode, p->swapped);
+	uint8_t *body = malloc(size ? size : 1);
+	struct fuse_request req;
+	int err = good_send(p, opcode, &g);
+
+	assert_non_null(body);
+	memcpy(body, data, size);
+	assert_true(err == good_result(opcode));
+	if (!err) {
+		if (setup & 16)
+			fuse_session_daemon_lost(p->session);
+		err = fuse_session_finish(p->session, &p->req, error, body, size, !(setup & 32));
+		assert_true(err <= 0 && err > -512);
+		if (!err && !error)
+			check_accepted(p, body, size);
+	}
+	while (fuse_session_end_next(p->session, 4, p->buf, &req))
+		assert_true(req.msg_bytes <= FUSE_ARGS_INLINE && req.hdr.len == req.msg_bytes);
+	free(body);
+	peer_free(p);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	uint32_t opcode;
+
+	if (size < 3)
+		return 0;
+	opcode = data[0] % FUSE_OPCODES_END;
+	if (opcode == FUSE_INIT)
+		fuzz_init(data + 1, size - 1);
+	else if (fuse_opcode_find(opcode))
+		fuzz_reply(opcode, data[1], (int8_t)data[2], data + 3, size - 3);
+	return 0;
+}
