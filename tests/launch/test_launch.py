@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """launch/ with real daemons: every way to start them, every way in which they end."""
 import os
+import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -27,20 +29,21 @@ def client(daemon, *options, user=None):
     return r.returncode, r.stdout, r.stderr
 
 
-def assert_served(out, size, total):
-    assert re.search(r"^mounted ", out, re.M), out
+def assert_served(out, size, total, err=""):
+    assert re.search(r"^mounted ", out, re.M), out + err
     assert re.search(r"^init minor=\d+", out, re.M), out
     assert f"read f bytes={size} sum={total}\n" in out
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A directory to serve and mount points; others may enter it."""
-    top = tmp_path_factory.mktemp("launch")
-    parent = top
-    while ROOT and parent.stat().st_uid == 0 and parent != parent.parent and parent.name != "tmp":
-        os.chmod(parent, 0o755)
-        parent = parent.parent
+def place():
+    """A directory to serve and mount points; others may enter it, which they may not with pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="fw-launch-") as name:
+        yield make_place(pathlib.Path(name))
+
+
+def make_place(top):
+    os.chmod(top, 0o755)
     (top / "src").mkdir()
     (top / "src" / "f").write_bytes(CONTENT)
     (top / "mnt").mkdir()
@@ -85,7 +88,7 @@ def mountpoint(place, user):
 @pytest.mark.parametrize("stop,status", [("eof", 3), ("term", 143), ("kill", 137)])
 def test_static(place, user, flags, stop, status):
     rc, out, err = run_as(place, [str(place / "rawfuse"), *flags, mountpoint(place, user)], "--stop", stop, user=user)
-    assert_served(out, 200000, 25498504)
+    assert_served(out, 200000, 25498504, err)
     assert "type=fuse.raw source=raw max_read=65536 rootmode=40000" in out
     assert "allow_other=1 read_only=1" in out
     assert ("cloned" in out) == ("-c" in flags)
@@ -98,7 +101,7 @@ def test_static_unmount(place, flags):
     if not os.path.exists("/dev/fuse"):
         pytest.skip("no FUSE in this kernel")
     rc, out, err = client([RAWFUSE, *flags, str(place / "mnt")], "--stop", "unmount")
-    assert_served(out, 200000, 25498504)
+    assert_served(out, 200000, 25498504, err)
     assert "unmount 0\n" in out and "unmounted\n" in out
     assert rc == 0, out + err
 
@@ -113,7 +116,7 @@ def test_other_calls(place):
                  "F_SETPIPE_SZ: Operation not permitted", "F_GETPIPE_SZ: ok",
                  "clone of no device: Inappropriate ioctl for device"]:
         assert line + "\n" in out, out + err
-    assert_served(out, 200000, 25498504)
+    assert_served(out, 200000, 25498504, err)
 
 
 def test_mount_point_is_not_touched(place):
@@ -132,7 +135,7 @@ def test_mount_point_is_not_touched(place):
 def test_bindfs(place, user, flags, stop):
     rc, out, err = run_as(place, ["bindfs", *flags, "--no-allow-other", str(place / "src"), mountpoint(place, user)],
                           "--stop", stop, user=user)
-    assert_served(out, len(CONTENT), sum(CONTENT))
+    assert_served(out, len(CONTENT), sum(CONTENT), err)
     check_end(stop, rc, out, err)
 
 
@@ -156,7 +159,7 @@ def test_sshfs(place, sshd, user, flags, stop):
     config = sshd.client_files(str(place / "user"), NOBODY) if user is not None else None
     command = sshd.sshfs_command(str(place / "src"), mountpoint(place, user), *flags, config=config)
     rc, out, err = run_as(place, command, "--stop", stop, user=user)
-    assert_served(out, len(CONTENT), sum(CONTENT))
+    assert_served(out, len(CONTENT), sum(CONTENT), err)
     assert "type=fuse.sshfs" in out
     check_end(stop, rc, out, err)
 
