@@ -295,6 +295,27 @@ def test_no_descriptor_is_lost(server):
     assert rounds(1) == rounds(5)
 
 
+def test_exchange_closes_the_old_one(server):
+    """Descriptors that replace each other on one connection do not pile up."""
+    def held():
+        assert front.alive()
+        return len(os.listdir(f'/proc/{server.process.pid}/fd'))
+
+    with server.connect() as front:
+        front.negotiate().share_memory()
+        front.ring(0)
+        for name in ('SET_VRING_KICK', 'SET_VRING_CALL', 'SET_VRING_ERR', 'SET_BACKEND_REQ_FD', 'SET_LOG_FD',
+                     'SET_LOG_BASE', 'SET_MEM_TABLE'):
+            request, payload, fds, replies, _, _ = ALL[name]
+            counts = []
+            for _ in range(4):
+                front.send(request, payload, make_fds(front, fds))
+                if replies:
+                    front.recv()
+                counts.append(held())
+            assert counts[1] == counts[3], name
+
+
 def test_peer_that_does_not_read(server):
     """Replies that nobody takes: the connection ends, the process does not wait."""
     front = server.connect()

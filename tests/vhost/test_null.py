@@ -209,6 +209,23 @@ def test_inflight_goes_on(null_server):
         os.close(fd)
 
 
+def test_inflight_area_inside_a_page(null_server):
+    """An area of the front-end's own making, zeroed, that begins in the middle of a page."""
+    front = null_server.connect()
+    with front:
+        front.negotiate().share_memory()
+        fd = front.keep(memfd(1 << 16))
+        area = mmap.mmap(fd, 1 << 16)
+        stride = 16 + 16 * 256 + 48
+        assert front.ack(SET_INFLIGHT_FD, struct.pack('=QQHH4x', 2 * stride, 192, 2, 256), [fd]) == 0
+        works(Driver(front, 1))
+        # Queue 1: features, version, size of the split layout; nothing outside its area.
+        assert struct.unpack_from('=QHH', area, 192 + stride) == (0, 1, 256)
+        assert area[:192 + stride] == bytes(192 + stride)
+        assert area[192 + 2 * stride:] == bytes((1 << 16) - 192 - 2 * stride)
+        area.close()
+
+
 def test_polling_driver_and_polled_device(null_server):
     """Neither kick nor call descriptor."""
     front, drivers = begin(null_server, 2)

@@ -607,7 +607,10 @@ def test_packed_ring_with_base_0(server, flags, base):
 def test_split_ring_must_be_a_power_of_two(server):
     with server.connect() as front:
         front.negotiate().share_memory()
+        err = front.keep(eventfd())
+        front.send(SET_VRING_ERR, u64(0), [err])
         front.send(SET_VRING_NUM, state(0, 100))
         front.send(SET_VRING_ADDR, front.addr_payload(0))
         assert front.ack(SET_VRING_KICK, u64(0), [front.keep(eventfd())]) != 0
+        assert take_signal(err)
         assert front.alive()
