@@ -336,14 +336,13 @@ static int check_bmap(struct decode *d)
 static int check_ioctl(struct decode *d)
 {
 	struct fuse_ioctl_in arg;
-	const uint32_t room = d->req->reply_max - (uint32_t)sizeof(struct fuse_ioctl_out);
 
 	LOAD(d, arg);
 	/* Unrestricted ioctls, which make the daemon name memory of the caller, are CUSE's only. */
 	if (arg.flags & ~IOCTL_FLAGS)
 		return -EINVAL;
 	if (arg.in_size != d->req->payload_bytes || arg.in_size > FUSE_IOCTL_BYTES_MAX ||
-	    arg.out_size > FUSE_IOCTL_BYTES_MAX || arg.out_size > room)
+	    arg.out_size > FUSE_IOCTL_BYTES_MAX)
 		return -EINVAL;
 	d->dir_fh = arg.flags & FUSE_IOCTL_DIR;
 	if (d->dir_fh && !has_flag(d, FUSE_HAS_IOCTL_DIR))

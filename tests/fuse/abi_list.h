@@ -4,6 +4,7 @@
  *
  * MINOR: protocol minor of the header. ENTRY(text, value) makes one line.
  */
+/* clang-format off */
 #define SZ(t)	  ENTRY("sizeof " #t, sizeof(struct t))
 #define OF(t, f)  ENTRY(#t "." #f, offsetof(struct t, f))
 #define VAL(name) ENTRY(#name, (uint64_t)(name))

@@ -622,6 +622,19 @@ static void run_extensions(bool swapped)
 	v = peer_order(p, 33);
 	memcpy(ext + 4, &v, 4);
 	assert_int_equal(send_mkdir_ext(p, ext, len), -EINVAL);
+	/* A context that reaches behind its record, with another to follow. */
+	len = make_ext(p, ext, 5, false);
+	v = peer_order(p, 2);
+	memcpy(ext + 4, &v, 4);
+	v = peer_order(p, 60000);
+	memcpy(ext + 8, &v, 4);
+	assert_int_equal(send_mkdir_ext(p, ext, len), -EINVAL);
+	/* A record that reaches behind the list, and a context that fills it. */
+	len = make_ext(p, ext, 13, false);
+	assert_int_equal(len, 40);
+	assert_int_equal(send_mkdir_ext(p, ext, len), 0);
+	end_request(p);
+	assert_int_equal(send_mkdir_ext(p, ext, len - 8), -EINVAL);
 	/* One of each kind. */
 	len = make_ext(p, ext, 5, false);
 	memcpy(ext + len, ext, len);
