@@ -112,6 +112,7 @@ static_assert(sizeof(struct packed_pos) == sizeof(uint64_t), "layout");
  * @last: packed: last entry of the chain with this head
  * @num: packed: entries of the chain with this head
  * @free_head: packed: first free entry
+ * @pos: packed: as in the area
  * @stage: packed: entry for the next staged descriptor
  * @stage_last: packed: entry of the last staged descriptor
  */
@@ -125,6 +126,7 @@ struct virtq_inflight {
 	uint16_t *last;
 	uint16_t *num;
 	uint16_t free_head;
+	struct packed_pos pos;
 	uint16_t stage;
 	uint16_t stage_last;
 };
@@ -415,6 +417,7 @@ static int packed_attach(struct virtq *vq, struct pending *list, uint8_t *seen)
 	if (ret < 0)
 		return ret;
 	packed_make_free_list(inf, seen);
+	inf->pos = pos;
 	vq->push.next = pos.used_idx;
 	vq->push.wrap = pos.used_wrap;
 	/* All that the driver made available is used, in flight, or not taken yet. */
@@ -585,7 +588,6 @@ void inflight_packed_link(struct virtq_inflight *inf, const uint16_t *batch, uin
 			  uint16_t used, bool wrap)
 {
 	struct packed_area *area = inf->packed;
-	struct packed_pos pos = pos_unpack(READ_ONCE(area->pos));
 
 	for (uint32_t i = 0; i < nr; i++) {
 		uint16_t last = inf->last[batch[i]];
@@ -595,23 +597,22 @@ void inflight_packed_link(struct virtq_inflight *inf, const uint16_t *batch, uin
 		STEP(area->desc[last].next, inf->next[last]);
 		STEP(area->free_head, inf->free_head);
 	}
-	pos.used_idx = used;
-	pos.used_wrap = wrap;
-	STEP(area->pos, pos_pack(pos));
+	inf->pos.used_idx = used;
+	inf->pos.used_wrap = wrap;
+	STEP(area->pos, pos_pack(inf->pos));
 }
 
 void inflight_packed_done(struct virtq_inflight *inf, const uint16_t *batch, uint32_t nr)
 {
 	struct packed_area *area = inf->packed;
-	struct packed_pos pos = pos_unpack(READ_ONCE(area->pos));
 
 	INFLIGHT_STEP();
 	for (uint32_t i = 0; i < nr; i++)
 		STEP(area->desc[batch[i]].inflight, 0);
 	STEP(area->old_free_head, inf->free_head);
-	pos.old_used_idx = pos.used_idx;
-	pos.old_used_wrap = pos.used_wrap;
-	STEP(area->pos, pos_pack(pos));
+	inf->pos.old_used_idx = inf->pos.used_idx;
+	inf->pos.old_used_wrap = inf->pos.used_wrap;
+	STEP(area->pos, pos_pack(inf->pos));
 }
 
 uint16_t inflight_packed_nr(const struct virtq_inflight *inf, uint16_t slot)
