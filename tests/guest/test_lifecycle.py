@@ -72,10 +72,11 @@ class Qmp:
                 assert "return" in message, message
                 return message["return"]
 
-    def wait_event(self, name):
+    def wait_deleted(self, device):
+        """The device's own event: its virtio part has one, too, without an id."""
         while True:
             message = self.events.pop(0) if self.events else self._next()
-            if message.get("event") == name:
+            if message.get("event") == "DEVICE_DELETED" and message["data"].get("device") == device:
                 return
 
     def close(self):
@@ -92,7 +93,7 @@ def plug(qmp, backend, device):
 
 def unplug(qmp, device):
     qmp.call("device_del", id=device)
-    qmp.wait_event("DEVICE_DELETED")
+    qmp.wait_deleted(device)
     qmp.call("chardev-remove", id="c-" + device)
 
 
