@@ -37,10 +37,12 @@
 #define RUN_PAUSE_MAX_NS (30 * NSEC_PER_SEC)
 /* A daemon that lived so long was well: the next pause is short again. */
 #define RUN_LIVED_NS (10 * NSEC_PER_SEC)
-/* What a daemon may take to end when its socket is closed. */
-#define RUN_GRACE_NS (5 * NSEC_PER_SEC)
-/* What a daemon may take to answer DESTROY: it may write back what it holds. */
-#define RUN_DESTROY_NS (30 * NSEC_PER_SEC)
+/*
+ * --stop-timeout, all in all: a third for the answer to DESTROY, a third to end then, and the rest after SIGTERM.
+ * What a daemon does at its end may be long (it uploads what it holds), and is cut by SIGKILL.
+ */
+#define RUN_STOP_SECONDS 90
+#define RUN_STOP_PARTS	 3
 /* What a daemon may take after SIGTERM until its socket is closed under it. */
 #define RUN_TERMINATE_NS (2 * NSEC_PER_SEC)
 
@@ -53,10 +55,12 @@ enum run_event {
 
 enum run_option {
 	RUN_OPTION_RESTART = DEVICE_OPTION_END,
+	RUN_OPTION_STOP_TIMEOUT,
 	RUN_OPTION_HELP,
 };
 
 /*
+ * @part_ns: how long one step of stopping may take
  * @events: bits of enum run_event, set by other threads
  * @attached: a socket was handed to the channel and not reported lost
  * @status: exit status when the command ended; as a shell has it
@@ -65,6 +69,7 @@ struct run {
 	const struct device_options *opts;
 	char **command;
 	bool restart;
+	uint64_t part_ns;
 	struct serve *serve;
 	struct service *svc;
 	struct launch *launch;
@@ -87,6 +92,7 @@ struct run {
 static const struct option run_options[] = {
 	DEVICE_OPTIONS_LONG,
 	{ "restart", no_argument, NULL, RUN_OPTION_RESTART },
+	{ "stop-timeout", required_argument, NULL, RUN_OPTION_STOP_TIMEOUT },
 	{ "help", no_argument, NULL, RUN_OPTION_HELP },
 	{},
 };
@@ -97,6 +103,7 @@ static void run_help(void)
 	       "Serves the FUSE file system that COMMAND would mount. The mount point named there\n"
 	       "is not touched. Ends with the daemon and its exit status; SIGTERM unmounts.\n\n"
 	       "  --restart              start COMMAND anew when the daemon dies\n"
+	       "  --stop-timeout N       end the daemon by SIGKILL N s after SIGTERM (default 90)\n"
 	       "  --help                 this text\n\n" DEVICE_OPTIONS_HELP);
 }
 
@@ -264,7 +271,7 @@ static void run_handle(struct run *r, unsigned int events)
 		if (!r->stopping && r->ready)
 			log_error(
 				"the daemon closed its end: requests fail until it is there again");
-		launch_finish(r->launch, RUN_GRACE_NS, false);
+		launch_finish(r->launch, r->part_ns, false);
 	}
 	r->exited = r->exited || (events & RUN_EXITED);
 	attached = __atomic_load_n(&r->attached, __ATOMIC_ACQUIRE);
@@ -323,17 +330,17 @@ static void run_shutdown(struct run *r)
 	if (!r->launch)
 		return;
 	if (channel_stop(r->svc) == 0 &&
-	    !run_await(r, RUN_STOPPED | RUN_LOST | RUN_EXITED, RUN_DESTROY_NS))
+	    !run_await(r, RUN_STOPPED | RUN_LOST | RUN_EXITED, r->part_ns))
 		log_warn("the daemon does not answer DESTROY");
 	if (r->launch && __atomic_load_n(&r->attached, __ATOMIC_ACQUIRE))
 		unmounted = launch_unmount(r->launch) == 0;
 	if (r->launch)
-		launch_finish(r->launch, RUN_GRACE_NS, !unmounted);
+		launch_finish(r->launch, r->part_ns, !unmounted);
 	run_await(r, RUN_LOST | RUN_EXITED, RUN_TERMINATE_NS);
 	channel_close(r->svc);
 	/* The launch ends what is left in steps of the grace time, and says so in any case. */
 	while (r->launch)
-		run_await(r, RUN_EXITED, RUN_GRACE_NS);
+		run_await(r, RUN_EXITED, r->part_ns);
 }
 
 static int run_prepare(struct run *r)
@@ -413,6 +420,7 @@ int cli_run(int argc, char **argv)
 {
 	struct device_options opts;
 	struct run r = { .opts = &opts, .watch.fd = -1 };
+	uint64_t seconds = RUN_STOP_SECONDS;
 	int option;
 
 	device_options_init(&opts);
@@ -426,6 +434,10 @@ int cli_run(int argc, char **argv)
 		switch (option) {
 		case RUN_OPTION_RESTART:
 			r.restart = true;
+			break;
+		case RUN_OPTION_STOP_TIMEOUT:
+			if (cli_parse_u64("stop-timeout", optarg, 1, 86400, &seconds) < 0)
+				return CLI_USAGE;
 			break;
 		case RUN_OPTION_HELP:
 			run_help();
@@ -441,5 +453,6 @@ int cli_run(int argc, char **argv)
 	if (device_options_check(&opts, NULL) < 0)
 		return CLI_USAGE;
 	r.command = argv + optind;
+	r.part_ns = seconds * NSEC_PER_SEC / RUN_STOP_PARTS;
 	return run_start(&r);
 }

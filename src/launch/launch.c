@@ -36,8 +36,8 @@
 #include "launch/supervise.h"
 #include "launch/unmount.h"
 
-/* What a command that failed may leave running for so long. */
-#define LAUNCH_FAILED_GRACE_NS (2 * NSEC_PER_SEC)
+/* What a command that failed, or a daemon that ended, may leave running for so long. */
+#define LAUNCH_LEFT_GRACE_NS (2 * NSEC_PER_SEC)
 /* Exit statuses remembered, for a server that is named after it died. */
 #define LAUNCH_REAPED_MAX 16
 
@@ -62,6 +62,7 @@ struct launch {
 	pthread_mutex_t lock; /* of what follows, up to the blank line */
 	pid_t server_pid;
 	bool main_reaped;
+	bool server_reaped;
 	enum launch_step step;
 	uint64_t deadline_ns;
 	uint64_t grace_ns;
@@ -169,6 +170,25 @@ static int launch_timeout_ms(struct launch *l)
 	return (int)min_of((deadline_ns - now) / NSEC_PER_MSEC + 1, (uint64_t)INT32_MAX);
 }
 
+static void launch_note_end(struct launch *l, pid_t pid, int status)
+{
+	bool server_gone, main_gone;
+
+	log_debug("process %d ended, status %#x", (int)pid, (unsigned int)status);
+	l->reaped[l->nr_reaped % LAUNCH_REAPED_MAX].pid = pid;
+	l->reaped[l->nr_reaped % LAUNCH_REAPED_MAX].status = status;
+	l->nr_reaped++;
+	if (pid == l->main_pid)
+		l->main_status = status;
+	pthread_mutex_lock(&l->lock);
+	l->server_reaped = l->server_reaped || pid == l->server_pid;
+	server_gone = l->server_reaped;
+	main_gone = l->main_reaped;
+	pthread_mutex_unlock(&l->lock);
+	if (main_gone && (server_gone || (l->main_status && !l->mounted)))
+		launch_wind_up(l, LAUNCH_LEFT_GRACE_NS);
+}
+
 static void launch_reap(struct launch *l)
 {
 	int status;
@@ -183,15 +203,7 @@ static void launch_reap(struct launch *l)
 		pthread_mutex_unlock(&l->lock);
 		if (pid <= 0)
 			break;
-		log_debug("process %d ended, status %#x", (int)pid, (unsigned int)status);
-		l->reaped[l->nr_reaped % LAUNCH_REAPED_MAX].pid = pid;
-		l->reaped[l->nr_reaped % LAUNCH_REAPED_MAX].status = status;
-		l->nr_reaped++;
-		if (pid == l->main_pid) {
-			l->main_status = status;
-			if (status && !l->mounted)
-				launch_wind_up(l, LAUNCH_FAILED_GRACE_NS);
-		}
+		launch_note_end(l, pid, status);
 	}
 	if (pid < 0 && errno == ECHILD)
 		l->nothing_left = true;

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""fusewire run: how it starts, tells, ends and starts again. What a guest sees is tested in tests/guest."""
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
+from sshd import Sshd  # noqa: E402
+
+FUSEWIRE = os.environ["FUSEWIRE"]
+RAWFUSE = os.environ["FUSEWIRE_RAWFUSE"]
+CAN_UNMOUNT = os.access("/dev/fuse", os.W_OK) and os.getuid() == 0
+
+
+@pytest.fixture(scope="module")
+def place():
+    with tempfile.TemporaryDirectory(prefix="fw-run-") as name:
+        top = pathlib.Path(name)
+        (top / "src").mkdir()
+        (top / "mnt").mkdir()
+        (top / "src" / "f").write_text("hello\n")
+        yield top
+
+
+class Run:
+    """One fusewire run; ends with the block."""
+
+    def __init__(self, place, command, *options, env=None):
+        self.socket = str(place / "socket")
+        read, write = os.pipe()
+        self.ready = os.fdopen(read, "rb")
+        self.log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [FUSEWIRE, "run", "--socket", self.socket, "--tag", "t", "--ready-fd", str(write), *options, "--",
+             *command], pass_fds=[write], stderr=self.log, stdout=self.log, stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})})
+        os.close(write)
+
+    def wait_ready(self):
+        """True when it says so; False when it ended before."""
+        return self.ready.read() == b"READY=1\n"
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def children(self, name):
+        out = []
+        for line in subprocess.run(["ps", "-e", "-o", "pid=,ppid=,comm="], capture_output=True,
+                                   text=True).stdout.splitlines():
+            pid, parent, comm = line.split(None, 2)
+            if int(parent) == self.process.pid and comm.strip() == name:
+                out.append(int(pid))
+        return out
+
+    def wait_text(self, pattern, count=1):
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if len(re.findall(pattern, self.text())) >= count:
+                return
+            time.sleep(0.02)
+        raise AssertionError(self.text())
+
+    def end(self, sig=signal.SIGTERM):
+        self.process.send_signal(sig)
+        return self.process.wait(30)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.ready.close()
+        self.log.close()
+
+
+def bindfs(place, *options):
+    return ["bindfs", *options, "--no-allow-other", str(place / "src"), str(place / "mnt")]
+
+
+@pytest.mark.parametrize("foreground", [["-f"], []], ids=["foreground", "background"])
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_ready_and_stop(place, foreground, sig):
+    with Run(place, bindfs(place, *foreground)) as r:
+        assert r.wait_ready(), r.text()
+        socket.socket(socket.AF_UNIX).connect(r.socket)
+        [daemon] = r.children("bindfs")
+        status = r.end(sig)
+        assert status == 0 if CAN_UNMOUNT else status in (0, 1), r.text()
+        assert not os.path.exists(r.socket)
+        assert not os.path.exists(f"/proc/{daemon}")
+
+
+def test_sshfs(place):
+    with Sshd(str(place / "sshd")) as s, \
+            Run(place, s.sshfs_command(str(place / "src"), str(place / "mnt"), "-o", "reconnect")) as r:
+        assert r.wait_ready(), r.text()
+        assert r.children("ssh") and r.children("sshfs")
+        status = r.end()
+        assert status == 0 if CAN_UNMOUNT else status in (0, 1), r.text()
+        assert not os.path.exists(r.socket)
+
+
+def test_notify_socket(place):
+    path = str(place / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(path)
+        s.settimeout(20)
+        with Run(place, bindfs(place, "-f"), env={"NOTIFY_SOCKET": path}) as r:
+            assert s.recv(100) == b"READY=1"
+            assert r.wait_ready()
+            r.end()
+
+
+@pytest.mark.parametrize("command,message,status", [
+    (["sshfs", "nosuchhost.invalid:/x", "MNT"], "read: Connection reset by peer", 1),
+    (["sshfs", "-o", "bogus", "a:b", "MNT"], "unknown option", 1),
+    (["bindfs", "/nonexisting", "MNT"], "/nonexisting", 1),
+    (["/nonexisting"], "cannot execute: No such file or directory", 1),
+    (["true"], "before its file system was there", 1),
+    (["sh", "-c", "exit 42"], "before its file system was there", 42),
+])
+def test_cannot_start(place, command, message, status):
+    with Run(place, [str(place / "mnt") if c == "MNT" else c for c in command], "--restart") as r:
+        assert not r.wait_ready()
+        assert r.process.wait(20) == status
+        assert message in r.text()
+        assert not os.path.exists(r.socket)
+
+
+def test_wrong_remote_directory(place):
+    """sshfs mounts before it looks at the directory."""
+    with Sshd(str(place / "sshd")) as s, Run(place, s.sshfs_command("/nonexisting", str(place / "mnt"))) as r:
+        assert not r.wait_ready()
+        assert r.process.wait(20) == 1
+        assert "No such file or directory" in r.text()
+        assert not os.path.exists(r.socket)
+
+
+def test_daemon_killed(place):
+    with Run(place, bindfs(place)) as r:
+        assert r.wait_ready(), r.text()
+        [daemon] = r.children("bindfs")
+        os.kill(daemon, signal.SIGKILL)
+        assert r.process.wait(20) == 137
+        assert "the daemon closed its end" in r.text()
+        assert "signal 9" in r.text()
+        assert not os.path.exists(r.socket)
+
+
+def test_restart(place):
+    with Run(place, bindfs(place, "-f"), "--restart") as r:
+        assert r.wait_ready(), r.text()
+        for i in range(3):
+            [daemon] = r.children("bindfs")
+            os.kill(daemon, signal.SIGKILL)
+            r.wait_text("the daemon is there again", i + 1)
+        waits = [int(n) for n in re.findall(r"again in (\d+) ms", r.text())]
+        assert waits == [100, 200, 400]
+        status = r.end()
+        assert status == 0 if CAN_UNMOUNT else status in (0, 1), r.text()
+
+
+def test_stop_while_pausing(place):
+    """The command fails every time but the first."""
+    script = f"test -e {place}/once && exit 1; touch {place}/once; exec {RAWFUSE} {place}/mnt"
+    with Run(place, ["sh", "-c", script], "--restart") as r:
+        assert r.wait_ready(), r.text()
+        os.kill(r.children("rawfuse")[0], signal.SIGKILL)
+        r.wait_text("again in 400 ms")
+        assert r.end() == 0
+        assert not os.path.exists(r.socket)
+
+
+def test_stop_while_starting(place):
+    with Run(place, ["sleep", "300"]) as r:
+        time.sleep(0.3)
+        [sleep] = r.children("sleep")
+        r.end()
+        assert not os.path.exists(r.socket)
+        assert not os.path.exists(f"/proc/{sleep}")
+
+
+def test_stubborn_daemon(place):
+    """A daemon that hears neither DESTROY nor SIGTERM is killed, within a bounded time."""
+    with Run(place, ["sh", "-c", f"trap '' TERM; exec {RAWFUSE} {place}/mnt"], "--stop-timeout", "3") as r:
+        assert r.wait_ready(), r.text()
+        [daemon] = r.children("rawfuse")
+        os.kill(daemon, signal.SIGSTOP)
+        begin = time.monotonic()
+        r.process.send_signal(signal.SIGTERM)
+        assert r.process.wait(60) == 137
+        assert time.monotonic() - begin < 8
+        assert not os.path.exists(f"/proc/{daemon}")
+        assert not os.path.exists(r.socket)
+
+
+def test_leftovers(place):
+    """What the daemon leaves in the background does not hold us up."""
+    script = f"(trap '' TERM; exec sleep 300) & exec {RAWFUSE} -b {place}/mnt"
+    with Run(place, ["sh", "-c", script]) as r:
+        assert r.wait_ready(), r.text()
+        [sleep] = r.children("sleep")
+        status = r.end()
+        assert status == 0 if CAN_UNMOUNT else status in (3, 143), r.text()
+        assert not os.path.exists(f"/proc/{sleep}")
+
+
+def test_killed_run_takes_the_daemon_along(place):
+    with Run(place, bindfs(place)) as r:
+        assert r.wait_ready(), r.text()
+        [daemon] = r.children("bindfs")
+        r.end(signal.SIGKILL)
+        for _ in range(500):
+            if not os.path.exists(f"/proc/{daemon}"):
+                break
+            time.sleep(0.02)
+        assert not os.path.exists(f"/proc/{daemon}")
+
+
+@pytest.mark.parametrize("arguments,message", [
+    ([], "what to run"),
+    (["--tag", "t", "--", "true"], "socket"),
+    (["--bogus", "--", "true"], "bogus"),
+])
+def test_usage(arguments, message):
+    r = subprocess.run([FUSEWIRE, "run", *arguments], capture_output=True, text=True, timeout=10)
+    assert r.returncode == 2
+    assert message in r.stderr
+
+
+def test_help():
+    r = subprocess.run([FUSEWIRE, "run", "--help"], capture_output=True, text=True, timeout=10)
+    assert r.returncode == 0 and "--restart" in r.stdout and "--socket" in r.stdout
