@@ -211,6 +211,9 @@ static int check_read(struct decode *d)
 	/* A directory's offset is the daemon's own cookie, not a position. */
 	if (d->op->opcode == FUSE_READ && check_offset(arg.offset, arg.size) < 0)
 		return -EINVAL;
+	if (arg.size > d->req->reply_max)
+		return -EINVAL;
+	arg.size = min_of(arg.size, FUSE_READ_MAX);
 	arg.flags = open_flags(d, arg.flags);
 	arg.read_flags &= FUSE_READ_LOCKOWNER;
 	STORE(d, arg);

@@ -50,7 +50,7 @@
 	 FUSE_NO_EXPORT_SUPPORT | FUSE_ALLOW_IDMAP)
 
 /* Read-ahead that we ask for; the smallest of daemon's, driver's and this is used. */
-#define READAHEAD_BYTES (1u << 20)
+#define READAHEAD_BYTES FUSE_READ_MAX
 /* Asynchronous requests of a driver (read-ahead, direct I/O) where the daemon has no opinion. */
 #define BACKGROUND_DEFAULT 64
 #define CONGESTION_DEFAULT 48
@@ -196,7 +196,9 @@ static void make_reply(const struct fuse_session *session, const struct fuse_ini
 	*out = *daemon;
 	out->major = FUSE_KERNEL_VERSION;
 	out->minor = session->minor;
-	out->max_readahead = min_of(arg->max_readahead, daemon->max_readahead);
+	/* A buffered read must not be cut short: see FUSE_READ_MAX. */
+	out->max_readahead = clamp_u32(arg->max_readahead, 0,
+				       clamp_u32(daemon->max_readahead, 0, FUSE_READ_MAX));
 	out->flags = (uint32_t)session->flags;
 	out->flags2 = session->flags & FUSE_INIT_EXT ? (uint32_t)(session->flags >> 32) : 0;
 	out->max_write = session->max_write;

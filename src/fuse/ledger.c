@@ -12,7 +12,7 @@
  * daemon something. Pins are added under the shard's lock and dropped without it: a drop never frees. So a
  * FORGET that meets a pinned node cannot wait for it; it keeps one lookup of the daemon's ("owed") until the
  * session ends. Many daemons use pointers as node ids: this is what keeps a driver from making them touch
- * freed memory.
+ * freed memory. The end of a session has the same rule, see ledger_end.c.
  *
  * An epoch is the time between two losses of the daemon. A node or handle of an earlier epoch is stale. Its id
  * stays taken while the driver holds it, so a later daemon's equal number gets another id towards the driver;
@@ -47,7 +47,8 @@ int ledger_new(struct ledger **ret_ledger)
 	return 0;
 }
 
-void ledger_clear(struct ledger *ledger)
+/* Nothing is pinned any more. */
+static void free_entries(struct ledger *ledger)
 {
 	for (unsigned int i = 0; i < LEDGER_SHARDS; i++) {
 		struct ledger_shard *s = &ledger->shards[i];
@@ -76,19 +77,26 @@ void ledger_clear(struct ledger *ledger)
 		ledger_table_fini(&s->nodes);
 	}
 	ledger_table_fini(&ledger->aliases);
-	ledger->root.nr_handles = 0;
-	ledger->nr_debts = 0;
-	ledger->nr_nodes = 0;
-	ledger->nr_handles = 0;
-	/* Nothing is left that could be stale: the fast paths again. */
-	__atomic_store_n(&ledger->epoch, 0, __ATOMIC_RELEASE);
 }
 
 void ledger_free(struct ledger *ledger)
 {
 	if (!ledger)
 		return;
-	ledger_clear(ledger);
+	free_entries(ledger);
+	/* With their handles gone, nothing keeps those left behind. */
+	for (struct ledger_handle *h = ledger->left_handles; h;) {
+		struct ledger_handle *next = h->next;
+
+		ledger_handle_free(h);
+		h = next;
+	}
+	for (struct ledger_node *n = ledger->left_nodes; n;) {
+		struct ledger_node *next = n->next;
+
+		free(n);
+		n = next;
+	}
 	for (unsigned int i = 0; i < LEDGER_SHARDS; i++)
 		pthread_mutex_destroy(&ledger->shards[i].lock);
 	pthread_mutex_destroy(&ledger->alias_lock);
@@ -206,11 +214,11 @@ int ledger_release(struct ledger *ledger, uint32_t epoch, uint64_t *id, uint64_t
 		}
 		*id = h->node->daemon_id;
 		gone = --h->count == 0;
+		__atomic_sub_fetch(&ledger->nr_handles, 1, __ATOMIC_RELAXED);
 	}
 	if (gone) {
 		ledger_table_remove(&s->handles, h, ledger_handle_hash(h));
 		h->node->nr_handles--;
-		__atomic_sub_fetch(&ledger->nr_handles, 1, __ATOMIC_RELAXED);
 	}
 	if (err == 0)
 		*fh = h->daemon_fh;
@@ -471,6 +479,7 @@ int ledger_add_handle(struct ledger *ledger, uint32_t epoch, uint64_t driver_id,
 		/* The daemon gave one number for two opens, as those do that need none. */
 		h->count++;
 		h->flags = flags;
+		__atomic_add_fetch(&ledger->nr_handles, 1, __ATOMIC_RELAXED);
 		pthread_mutex_unlock(&s->lock);
 		return 0;
 	}

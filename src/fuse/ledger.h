@@ -17,7 +17,7 @@
 
 /** LEDGER_NODES_MAX - nodes that a driver may hold at a time. */
 #define LEDGER_NODES_MAX (64u << 20)
-/** LEDGER_HANDLES_MAX - handles that a driver may hold at a time. */
+/** LEDGER_HANDLES_MAX - opens that a driver may hold at a time. */
 #define LEDGER_HANDLES_MAX (1u << 20)
 /** LEDGER_LOCK_OWNERS_MAX - lock owners remembered of one handle; more are not paid back one by one. */
 #define LEDGER_LOCK_OWNERS_MAX 256
@@ -32,8 +32,6 @@ struct ledger_handle;
 int must_check ledger_new(struct ledger **ret_ledger);
 /** ledger_free() - NULL is allowed; nothing may be pinned. */
 void ledger_free(struct ledger *ledger);
-/** ledger_clear() - forget everything without paying back. Nothing may be pinned. */
-void ledger_clear(struct ledger *ledger);
 
 /** ledger_epoch() - number of daemons lost so far; a reply belongs to the epoch of its request. */
 uint32_t ledger_epoch(const struct ledger *ledger);
@@ -149,19 +147,26 @@ struct ledger_payback {
 	bool flocked;
 };
 
-/** ledger_end_begin() - the session is over; nothing is pinned and nothing is added any more. */
+/**
+ * ledger_end_begin() - the session is over: begin to take out what it held.
+ *
+ * What is pinned still, by requests that a hanging daemon has not answered, is left behind and not given back. Context of
+ * all ledger_end_*(): one thread; replies may be finished beside it, no request is decoded.
+ */
 void ledger_end_begin(struct ledger *ledger);
-/** ledger_end_lock() - take one posix lock owner out. Return: is there one? Context: one thread, until ledger_clear(). */
+/** ledger_end_lock() - take one posix lock owner out. Return: is there one? */
 bool must_check ledger_end_lock(struct ledger *ledger, struct ledger_payback *ret_item);
 /** ledger_end_handle() - take one open out. Return: is there one? After all locks. */
 bool must_check ledger_end_handle(struct ledger *ledger, struct ledger_payback *ret_item);
 /** ledger_end_forgets() - take up to @max nodes out. Return: number of items. After all handles. */
 unsigned int must_check ledger_end_forgets(struct ledger *ledger, struct fuse_forget_one *items,
 					   unsigned int max);
+/** ledger_end_done() - nothing more to take out: free what earlier sessions left behind and nobody pins any more. */
+void ledger_end_done(struct ledger *ledger);
 
 /** ledger_nr_nodes() - nodes that the driver holds, and those kept for the daemon. */
 uint64_t ledger_nr_nodes(const struct ledger *ledger);
-/** ledger_nr_handles() - open handles. */
+/** ledger_nr_handles() - opens that were not released. */
 uint64_t ledger_nr_handles(const struct ledger *ledger);
 
 #endif

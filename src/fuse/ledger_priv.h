@@ -121,7 +121,7 @@ struct ledger_debt {
  * @root: for handles of the root; counts nothing
  * @epoch: daemons lost; grows at any time
  * @nr_nodes: in all shards
- * @nr_handles: in all shards
+ * @nr_handles: opens in all shards
  * @alias_lock: of the next two; taken before a shard's
  * @aliases: nodes whose ids differ, by the daemon's id
  * @next_alias: the next number to try
@@ -130,6 +130,8 @@ struct ledger_debt {
  * @nr_debts: number of them
  * @end_shard: where the pay-back is
  * @end_bucket: where the pay-back is in that shard
+ * @left_handles: left behind pinned by an earlier session; like the next, of the thread that ends sessions
+ * @left_nodes: left behind pinned, or with a handle that was
  */
 struct ledger {
 	struct ledger_shard shards[LEDGER_SHARDS];
@@ -145,6 +147,8 @@ struct ledger {
 	unsigned int nr_debts;
 	unsigned int end_shard;
 	uint32_t end_bucket;
+	struct ledger_handle *left_handles;
+	struct ledger_node *left_nodes;
 };
 
 /** ledger_mix() - spread the bits of a number. */

@@ -261,7 +261,7 @@ int fuse_session_end_next(struct fuse_session *session, uint64_t unique, void *b
 	if (session->end_phase == FUSE_END_FORGETS && !found)
 		found = end_forgets(session, unique, buf, &req);
 	if (!found) {
-		ledger_clear(session->ledger);
+		ledger_end_done(session->ledger);
 		session->end_phase = FUSE_END_IDLE;
 		return 0;
 	}

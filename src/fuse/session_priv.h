@@ -23,6 +23,13 @@
 #define FUSE_GROUPS_MAX 65536
 /** FUSE_WRITE_MAX - largest WRITE that we agree to. */
 #define FUSE_WRITE_MAX (1u << 20)
+/**
+ * FUSE_READ_MAX - most that a daemon is asked for at once.
+ *
+ * A driver with large pages may ask for more (max_pages counts its pages, whose size no field tells); it gets
+ * a short reply, which direct I/O and READDIR allow. Buffered reads stay below: max_readahead is no larger.
+ */
+#define FUSE_READ_MAX (1u << 20)
 /** FUSE_WRITE_MIN - what every daemon must take. */
 #define FUSE_WRITE_MIN 4096u
 /** FUSE_PAGES_DEFAULT - pages per request without FUSE_MAX_PAGES. */
@@ -54,7 +61,7 @@ enum fuse_end_phase {
  * @driver_flags: INIT flags that the driver offered
  * @daemon_flags: INIT flags that the daemon took
  * @max_write: bytes of a WRITE
- * @read_max: bytes of a READ or READDIR
+ * @read_max: bytes that a driver may ask for in READ or READDIR
  * @no_open: the daemon answered ENOSYS to OPEN ([0]) or OPENDIR ([1]): fh 0 needs no handle
  * @end_phase: of fuse_session_end_next()
  *

@@ -271,6 +271,15 @@ static void test_read_sizes(void **state)
 	assert_int_equal(p->req.reply_max, 4096);
 	end_request(p);
 	assert_int_equal(send_read(p, 4096, 16 + 4095), -EINVAL);
+	/* Pages of 64 KiB: allowed, but the daemon is asked for 1 MiB at most. */
+	assert_int_equal(send_read(p, 1u << 20, 1u << 26), 0);
+	assert_int_equal(PEER_ARG(p, fuse_read_in)->size, 1u << 20);
+	end_request(p);
+	assert_int_equal(send_read(p, (1u << 20) + 1, 1u << 26), 0);
+	assert_int_equal(PEER_ARG(p, fuse_read_in)->size, 1u << 20);
+	assert_int_equal(p->req.reply_max, 1u << 20);
+	end_request(p);
+	assert_int_equal(send_read(p, (1u << 20) + 1, 16 + (1u << 20)), -EINVAL);
 	assert_int_equal(send_read(p, 256 * 65536, 1u << 26), 0);
 	end_request(p);
 	assert_int_equal(send_read(p, 256 * 65536 + 1, 1u << 26), -EINVAL);

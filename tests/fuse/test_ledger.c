@@ -227,6 +227,69 @@ static void test_model(void **state)
 		run_model(seed * 0x9e3779b97f4a7c15, seed & 1 ? 45 : 15);
 }
 
+/*
+ * Daemons die at random while the driver goes on with whatever numbers it has. The model is of the living
+ * one; numbers given out by dead ones must never reach it.
+ */
+static void test_model_with_losses(void **state)
+{
+	struct peer *p = peer_new((struct peer_setup){ 0 });
+	struct model *m = calloc(1, sizeof(*m));
+	uint64_t held[512];
+	unsigned int nr = 0, refused = 0;
+
+	(void)state;
+	m->rng = 4711;
+	for (unsigned int i = 0; i < 60000; i++) {
+		const unsigned int k = nr ? random_below(m, nr) : 0;
+		const uint64_t id = 2 + random_below(m, MODEL_NODES - 2);
+		struct fuse_open_in in = { 0 };
+		struct fuse_open_out out = { .fh = random_below(m, MODEL_HANDLES) };
+
+		switch (random_below(m, 400) ? random_below(m, 4) : 4) {
+		case 0:
+			if (nr == array_size(held))
+				break;
+			m->lookups[id]++;
+			held[nr++] = peer_lookup(p, id, S_IFREG);
+			break;
+		case 1:
+			if (!nr)
+				break;
+			if (peer_forget(p, held[k], 1) == 0)
+				model_hears(m, &p->req, p->buf);
+			held[k] = held[--nr];
+			break;
+		case 2:
+			if (!nr)
+				break;
+			if (peer_send(p, FUSE_OPEN, held[k], &in, sizeof(in), NULL, 0) < 0) {
+				refused++;
+				break;
+			}
+			model_hears(m, &p->req, p->buf);
+			m->opens[p->req.hdr.nodeid][out.fh][0]++;
+			assert_int_equal(peer_reply(p, 0, &out, sizeof(out)), 0);
+			break;
+		case 3:
+			if (nr && peer_release(p, held[k], out.fh, false) == 0) {
+				model_hears(m, &p->req, p->buf);
+				assert_int_equal(peer_reply(p, 0, NULL, 0), 0);
+			}
+			break;
+		default:
+			fuse_session_daemon_lost(p->session);
+			memset(m->lookups, 0, sizeof(m->lookups));
+			memset(m->opens, 0, sizeof(m->opens));
+			break;
+		}
+	}
+	assert_true(refused > 100);
+	settle(p, m);
+	free(m);
+	peer_free(p);
+}
+
 static void test_forget(void **state)
 {
 	struct peer *p = peer_new((struct peer_setup){ 0 });
@@ -475,10 +538,11 @@ static void test_many_losses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_model),	       cmocka_unit_test(test_forget),
-		cmocka_unit_test(test_release),	       cmocka_unit_test(test_end_pays_locks),
-		cmocka_unit_test(test_end_batches),    cmocka_unit_test(test_daemon_lost),
-		cmocka_unit_test(test_end_after_loss), cmocka_unit_test(test_many_losses),
+		cmocka_unit_test(test_model),	       cmocka_unit_test(test_model_with_losses),
+		cmocka_unit_test(test_forget),	       cmocka_unit_test(test_release),
+		cmocka_unit_test(test_end_pays_locks), cmocka_unit_test(test_end_batches),
+		cmocka_unit_test(test_daemon_lost),    cmocka_unit_test(test_end_after_loss),
+		cmocka_unit_test(test_many_losses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
