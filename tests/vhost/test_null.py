@@ -58,6 +58,21 @@ def test_set_up_again_like_uml(null_server):
         works(drivers[1])
 
 
+def test_new_device_on_the_same_connection(null_server):
+    """QEMU's device_del and device_add with one chardev: all over again, without a disconnect."""
+    front, drivers = begin(null_server, 2)
+    with front:
+        for _ in range(3):
+            works(drivers[1])
+            for d in drivers:
+                front.ask(GET_VRING_BASE, state(d.index))
+            front.negotiate().send(SET_MEM_TABLE, struct.pack('=II', 1, 0) +
+                                   region(0, front.size, USER_BASE), [front.mem_fd])
+            for d in drivers:
+                d.restart()
+        works(drivers[1])
+
+
 @pytest.mark.parametrize('how', [RESET_DEVICE, SET_STATUS])
 def test_reset(null_server, how):
     front, drivers = begin(null_server, 2)

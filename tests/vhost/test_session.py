@@ -3,6 +3,7 @@
 
 import mmap
 import os
+import resource
 import struct
 
 import pytest
@@ -614,3 +615,58 @@ def test_split_ring_must_be_a_power_of_two(server):
         assert front.ack(SET_VRING_KICK, u64(0), [front.keep(eventfd())]) != 0
         assert take_signal(err)
         assert front.alive()
+
+
+def limit_fds(server, spare):
+    """Leave the process room for @spare more descriptors."""
+    pid = server.process.pid
+    used = max(map(int, os.listdir(f'/proc/{pid}/fd'))) + 1
+    holes = used - len(os.listdir(f'/proc/{pid}/fd'))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used - holes + spare, 4096))
+
+
+def test_no_descriptors_left_to_accept(server):
+    """Waits without spinning, and serves the front-end when there is room again."""
+    limit_fds(server, 0)
+    with server.connect() as front:
+        front.send(GET_FEATURES)
+        before = cpu_seconds(server)
+        front.expect_silence(0.5)
+        assert cpu_seconds(server) - before < 0.1
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (1024, 4096))
+        front.recv()
+        assert front.alive()
+
+
+def cpu_seconds(server):
+    with open(f'/proc/{server.process.pid}/stat', encoding='ascii') as f:
+        fields = f.read().rsplit(')', 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+def test_no_descriptors_left_for_a_message(server):
+    """Descriptors that the kernel had to drop: the connection ends, the device lives."""
+    with server.connect() as front:
+        front.negotiate()
+        assert front.alive()
+        limit_fds(server, 1)
+        payload = struct.pack('=II', 3, 0)
+        for i in range(3):
+            payload += region(i * PAGE, PAGE, USER_BASE + i * PAGE)
+        front.send(SET_MEM_TABLE, payload, [front.keep(memfd(PAGE)) for _ in range(3)])
+        front.expect_closed()
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (1024, 4096))
+    with server.connect() as front:
+        front.negotiate().share_memory()
+        front.ring(0)
+        assert front.alive()
+
+
+def test_idle_costs_nothing(server):
+    with server.connect() as front:
+        front.negotiate().share_memory()
+        front.ring(0)
+        assert front.alive()
+        before = cpu_seconds(server)
+        time.sleep(0.5)
+        assert cpu_seconds(server) - before <= 0.01
