@@ -3,12 +3,14 @@
  * The guest suite's main program: options, TAP, and the test that looks at the driver's queues.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -118,11 +120,54 @@ int test_queues(void)
 	return PASS;
 }
 
+static unsigned long count_interrupts(void)
+{
+	unsigned long count[QUEUES_MAX];
+	unsigned long sum = 0;
+
+	read_interrupts(count);
+	for (unsigned int q = 0; q < QUEUES_MAX; q++)
+		sum += count[q];
+	return sum;
+}
+
+/*
+ * Write and read @options.direct pieces of 1 MiB, one after the other and past the cache, and print how
+ * many interrupts each took. A request is one interrupt when it is alone: more tell that it was split.
+ */
+static int direct_requests(void)
+{
+	const size_t piece = 1u << 20;
+	char *buf = mmap(NULL, piece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = open(options.folder, O_CREAT | O_RDWR | O_DIRECT, 0644);
+	unsigned long start, middle;
+
+	if (fd < 0 || buf == MAP_FAILED) {
+		fprintf(stderr, "%s: %s\n", options.folder, strerror(errno));
+		return 1;
+	}
+	start = count_interrupts();
+	for (unsigned int i = 0; i < options.direct; i++) {
+		memset(buf, (int)('a' + i % 26), piece);
+		if (pwrite(fd, buf, piece, (off_t)(i * piece)) != (ssize_t)piece)
+			return 1;
+	}
+	middle = count_interrupts();
+	for (unsigned int i = 0; i < options.direct; i++) {
+		if (pread(fd, buf, piece, (off_t)(i * piece)) != (ssize_t)piece ||
+		    buf[piece - 1] != (char)('a' + i % 26))
+			return 1;
+	}
+	printf("write %lu read %lu\n", middle - start, count_interrupts() - middle);
+	return close(fd) < 0;
+}
+
 static int parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{ "tag", required_argument, NULL, 't' },
 		{ "queues-used", required_argument, NULL, 'q' },
+		{ "direct", required_argument, NULL, 'd' },
 		{ "no-xattr", no_argument, NULL, 'x' },
 		{ "no-hardlink", no_argument, NULL, 'h' },
 		{ "no-symlink", no_argument, NULL, 's' },
@@ -137,6 +182,9 @@ static int parse(int argc, char **argv)
 			break;
 		case 'q':
 			options.queues_used = (unsigned int)atoi(optarg);
+			break;
+		case 'd':
+			options.direct = (unsigned int)atoi(optarg);
 			break;
 		case 'x':
 			options.no_xattr = true;
@@ -168,6 +216,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (options.direct)
+		return chdir(options.mountpoint) < 0 ? 1 : direct_requests();
 	if (chdir(options.mountpoint) < 0 || mkdir(options.folder, 0755) < 0 ||
 	    chdir(options.folder) < 0) {
 		printf("Bail out! %s/%s: %s\n", options.mountpoint, options.folder,

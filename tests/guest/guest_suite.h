@@ -20,6 +20,7 @@ enum guest_result {
  * @folder: our folder on it, relative to @mountpoint
  * @tag: to mount it again, or NULL
  * @queues_used: request queues that must be seen in use; 0 to leave that out
+ * @direct: in place of the tests, write and read so many MiB, one request at a time
  * @no_xattr, @no_hardlink, @no_symlink: known not to be supported
  */
 struct guest_options {
@@ -27,6 +28,7 @@ struct guest_options {
 	const char *folder;
 	const char *tag;
 	unsigned int queues_used;
+	unsigned int direct;
 	bool no_xattr;
 	bool no_hardlink;
 	bool no_symlink;

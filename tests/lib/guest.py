@@ -111,26 +111,19 @@ class Backend:
 
 class Sshfs(Backend):
     suite_options = ["--no-xattr"]
-    extra = ()
 
     def __init__(self, tmp):
         super().__init__(tmp)
         self.server = sshd.Sshd(os.path.join(self.tmp, "sshd"))
 
     def command(self):
-        return self.run(*self.server.sshfs_command(self.dir, self.mountpoint, *self.extra))
+        return self.run(*self.server.sshfs_command(self.dir, self.mountpoint))
 
     def stop(self):
         try:
             return super().stop()
         finally:
             self.server.close()
-
-
-class SshfsDebug(Sshfs):
-    """libfuse then says each request and its size on stderr."""
-
-    extra = ("-d",)
 
 
 class Bindfs(Backend):
@@ -161,7 +154,7 @@ class Virtiofsd(Backend):
         return super().start()
 
 
-BACKENDS = {"sshfs": Sshfs, "sshfs-debug": SshfsDebug, "bindfs": Bindfs, "null": Null, "virtiofsd": Virtiofsd}
+BACKENDS = {"sshfs": Sshfs, "bindfs": Bindfs, "null": Null, "virtiofsd": Virtiofsd}
 
 
 def vm_command(options=(), command=(), backends=()):
