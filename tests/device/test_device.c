@@ -307,6 +307,49 @@ static void test_payback_without_answer(void **state)
 	request_reply_none(rig_take(rig));
 }
 
+/*
+ * The daemon hangs on a node and a handle while the driver goes and another comes: what is in use must not be given
+ * back, and the late answers find everything they need.
+ */
+static void test_hanging_daemon_outlives_session(void **state)
+{
+	struct rig *rig = *state;
+	struct fuse_getattr_in attr = {};
+	struct fuse_read_in in = { .size = 8 };
+	struct request *held[3];
+	uint64_t node, again;
+	unsigned int nr_release;
+
+	assert_int_equal(rig_init(rig), 0);
+	assert_int_equal(rig_lookup(rig, "f", &node), 0);
+	assert_int_equal(rig_open(rig, node, &in.fh), 0);
+	rig_hold(rig, FUSE_READ);
+	rig_send(rig, 1, rig_slot(rig, 0), FUSE_READ, node, &in, sizeof(in), 8);
+	held[0] = rig_take(rig);
+	rig_hold(rig, FUSE_GETATTR);
+	rig_send(rig, 1, rig_slot(rig, 1), FUSE_GETATTR, node, &attr, sizeof(attr),
+		 sizeof(struct fuse_attr_out));
+	held[1] = rig_take(rig);
+	rig_hold(rig, FUSE_LOOKUP);
+	rig_send(rig, 1, rig_slot(rig, 2), FUSE_LOOKUP, FUSE_ROOT_ID, "g", 2,
+		 sizeof(struct fuse_entry_out));
+	held[2] = rig_take(rig);
+	rig_release(rig);
+	device_reset(rig->dev);
+	rig_start(rig);
+	assert_int_equal(rig_init(rig), 0);
+	assert_int_equal(rig_count(rig, &rig->service->nr_of[FUSE_RELEASE]), 0);
+	assert_true(rig_count64(rig, &rig->service->nr_forgotten) == 0);
+	nr_release = rig_count(rig, &rig->service->nr_of[FUSE_RELEASE]);
+	for (unsigned int i = 0; i < 3; i++)
+		rig_answer(rig, held[i]);
+	assert_int_equal(rig_lookup(rig, "h", &again), 0);
+	assert_int_equal(rig_init(rig), 0);
+	/* The late LOOKUP was counted by the daemon, and so was the new one; the node in use stays with it. */
+	assert_true(rig_count64(rig, &rig->service->nr_forgotten) == 2);
+	assert_int_equal(rig_count(rig, &rig->service->nr_of[FUSE_RELEASE]), nr_release);
+}
+
 /* A reset while INIT waits for a slow end of the last session. */
 static void test_reset_during_init(void **state)
 {
@@ -637,6 +680,7 @@ int main(int argc, char **argv)
 		T(reset_ends_session),
 		T(payback_without_answer),
 		T(reset_during_init),
+		T(hanging_daemon_outlives_session),
 		T(interrupt),
 		T(find_by_unique),
 		T(short_and_odd_chains),
