@@ -75,7 +75,7 @@ int channel_init_reply(struct channel *ch, const void *msg, size_t len, pid_t se
 	pthread_mutex_lock(&ch->lock);
 	ch->svc.init_out = init;
 	apply_limits(ch);
-	ch->state = CHANNEL_READY;
+	WRITE_ONCE(ch->state, CHANNEL_READY);
 	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++) {
 		if (ch->sockets[i].fd >= 0 && socket_set_passcred(ch->sockets[i].fd, 0) < 0)
 			log_debug("SO_PASSCRED cannot be reset");
@@ -202,7 +202,7 @@ static void channel_teardown(struct channel *ch, const char *why)
 
 	pthread_mutex_lock(&ch->lock);
 	before = ch->state;
-	ch->state = CHANNEL_IDLE;
+	WRITE_ONCE(ch->state, CHANNEL_IDLE);
 	ch->close_wanted = false;
 	pthread_mutex_unlock(&ch->lock);
 	if (before == CHANNEL_IDLE)
@@ -215,7 +215,7 @@ static void channel_teardown(struct channel *ch, const char *why)
 	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++)
 		close_fd(&ch->sockets[i].fd);
 	ch->nr_sockets = 0;
-	ch->retry_soon = false;
+	WRITE_ONCE(ch->retry_soon, false);
 	pthread_mutex_unlock(&ch->lock);
 	pthread_mutex_lock(&ch->dev_lock);
 	if (ch->dev && before != CHANNEL_STARTING)
@@ -226,12 +226,16 @@ static void channel_teardown(struct channel *ch, const char *why)
 
 static void channel_socket_ready(struct channel *ch, unsigned int socket)
 {
-	int err;
+	int fd, err;
 
+	pthread_mutex_lock(&ch->lock);
+	fd = ch->sockets[socket].fd;
+	pthread_mutex_unlock(&ch->lock);
 	/* Closed by an event before it in the same batch. */
-	if (ch->sockets[socket].fd < 0)
+	if (fd < 0)
 		return;
-	err = channel_receive(ch, socket);
+	/* Only this thread closes it. */
+	err = channel_receive(ch, fd);
 	if (!err)
 		return;
 	if (socket && err == -EPIPE)
@@ -285,14 +289,15 @@ static void channel_drop_requests(struct service *svc)
 	pthread_mutex_lock(&ch->lock);
 	before = ch->state;
 	if (before == CHANNEL_READY)
-		ch->state = CHANNEL_STOPPING;
+		WRITE_ONCE(ch->state, CHANNEL_STOPPING);
 	pthread_mutex_unlock(&ch->lock);
 	channel_wait_senders(ch);
 	lose_fifo(ch);
 	while (lose_one_slot(ch))
 		continue;
 	pthread_mutex_lock(&ch->lock);
-	ch->state = before;
+	if (before == CHANNEL_READY)
+		WRITE_ONCE(ch->state, before);
 	pthread_mutex_unlock(&ch->lock);
 	pthread_mutex_unlock(&ch->work_lock);
 }
@@ -375,10 +380,10 @@ int channel_attach(struct service *svc, int fd, uint32_t max_read)
 		ch->sequential = false;
 		ch->why = NULL;
 		ch->close_wanted = false;
-		ch->state = CHANNEL_STARTING;
+		WRITE_ONCE(ch->state, CHANNEL_STARTING);
 		err = send_init(fd);
 		if (err) {
-			ch->state = CHANNEL_IDLE;
+			WRITE_ONCE(ch->state, CHANNEL_IDLE);
 			channel_drop_socket(ch, 0);
 		}
 	}
@@ -432,7 +437,7 @@ int channel_stop(struct service *svc)
 			i++;
 		err = channel_send_plain(ch->sockets[i].fd, &msg, sizeof(msg));
 		if (!err) {
-			ch->state = CHANNEL_STOPPING;
+			WRITE_ONCE(ch->state, CHANNEL_STOPPING);
 			ch->destroy_sent = true;
 		}
 	}

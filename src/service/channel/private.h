@@ -11,9 +11,9 @@
  * a slot out of the table (under the lock) owns the request and ends it: a second reply finds nothing. So a
  * request ends exactly once, whatever the daemon says and whenever it dies.
  *
- * A slot is entered before its message is sent. After a successful send the sender touches neither slot nor
- * request any more. After a failed one it takes the slot out again, if the generation is still its own: a
- * daemon that answers what it was not asked yet may have ended the request meanwhile.
+ * A slot is entered before its message is sent, and marked until sendmsg() is back: so long the request is the
+ * sender's. A reply that comes before that (the daemon was fast and the sender was preempted, or the daemon
+ * guesses) waits for the sender, who never waits. After a failed send the sender takes the slot out again.
  *
  * A READ above the daemon's limit becomes a *split*: several READs with uniques of our own (bit 62), whose data are
  * joined in a buffer. A split is finished by who drops its last part.
@@ -89,7 +89,6 @@ struct channel_split {
 
 struct channel_slot {
 	uint64_t unique;
-	uint64_t generation;
 	struct request *req;
 	struct channel_split *split; /* NULL: a whole request */
 	uint32_t part;
@@ -97,6 +96,7 @@ struct channel_slot {
 	uint16_t next; /* in the hash chain or the free list; CHANNEL_NO_SLOT ends it */
 	uint8_t socket;
 	bool look_ahead;
+	bool sending; /* a thread is inside sendmsg() with it */
 };
 
 #define CHANNEL_NO_SLOT UINT16_MAX
@@ -118,7 +118,8 @@ struct channel {
 	struct log_ratelimit log_reply, log_send;
 
 	unsigned int nr_senders; /* atomic: threads inside sendmsg() */
-	pthread_mutex_t work_lock; /* held by the reply thread but while it waits; taken before all others */
+	pthread_mutex_t
+		work_lock; /* held by the reply thread but while it waits; taken before all others */
 
 	pthread_mutex_t dev_lock; /* held while the device is told something; taken before no other */
 	struct device *dev;
@@ -136,7 +137,6 @@ struct channel {
 	bool sequential; /* the daemon opened files whose READs must come one by one */
 	const char *why; /* reply thread's: what is wrong with the INIT reply */
 
-	uint64_t generation;
 	uint64_t part_counter;
 	uint16_t hash[CHANNEL_HASH];
 	struct channel_slot slots[CHANNEL_SLOTS];
@@ -170,6 +170,8 @@ struct channel_slot *slot_enter(struct channel *ch, uint64_t unique, struct requ
 				uint32_t reply_max);
 /** slot_find() - NULL when nothing is owed for @unique. */
 struct channel_slot *slot_find(struct channel *ch, uint64_t unique);
+/** slot_find_sent() - as slot_find(), and waits until its message was sent. Context: drops the lock meanwhile. */
+struct channel_slot *slot_find_sent(struct channel *ch, uint64_t unique);
 /** slot_remove() - the caller owns what was in *@ret_copy. */
 void slot_remove(struct channel *ch, struct channel_slot *slot, struct channel_slot *ret_copy);
 
@@ -213,7 +215,7 @@ void split_finish(struct channel *ch, struct channel_split *split);
 
 /* receive.c */
 /** channel_receive() - take all messages of a socket. Context: reply thread. Return: 0 or -EPIPE at its end. */
-int must_check channel_receive(struct channel *ch, unsigned int socket);
+int must_check channel_receive(struct channel *ch, int fd);
 
 /* channel.c */
 /** channel_init_reply() - the answer to INIT. Context: reply thread. Return: 0 or negative errno with *@ret_why. */

@@ -72,7 +72,7 @@ static void note_open(struct channel *ch, struct request *req, const char *body,
 	memcpy(&open, body + off, sizeof(open));
 	if (open.open_flags & (FOPEN_DIRECT_IO | FOPEN_NONSEEKABLE | FOPEN_STREAM)) {
 		pthread_mutex_lock(&ch->lock);
-		ch->sequential = true;
+		WRITE_ONCE(ch->sequential, true);
 		pthread_mutex_unlock(&ch->lock);
 	}
 }
@@ -127,7 +127,7 @@ static bool claim(struct channel *ch, uint64_t unique, struct channel_slot *ret_
 	struct channel_slot *slot;
 
 	pthread_mutex_lock(&ch->lock);
-	slot = slot_find(ch, unique);
+	slot = slot_find_sent(ch, unique);
 	if (slot)
 		slot_remove(ch, slot, ret_slot);
 	else if (!(unique & 1) && unique != CHANNEL_UNIQUE_INIT)
@@ -243,7 +243,7 @@ static int receive_looking_ahead(struct channel *ch, int fd)
 	if (n <= (ssize_t)sizeof(out) || out.len != n || out.error || !out.unique)
 		return 0;
 	pthread_mutex_lock(&ch->lock);
-	slot = slot_find(ch, out.unique);
+	slot = slot_find_sent(ch, out.unique);
 	if (slot && slot->look_ahead) {
 		size_t max =
 			slot->split ? split_part_bytes(slot->split, slot->part) : slot->reply_max;
@@ -324,9 +324,8 @@ static int receive_init(struct channel *ch, int fd)
 	return 1;
 }
 
-int channel_receive(struct channel *ch, unsigned int socket)
+int channel_receive(struct channel *ch, int fd)
 {
-	int fd = ch->sockets[socket].fd;
 	int n = 1;
 
 	for (int i = 0; n > 0 && i < RECEIVE_BATCH; i++) {

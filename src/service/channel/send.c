@@ -153,7 +153,7 @@ static void slot_place(struct channel *ch, struct channel_slot *slot, int socket
 	slot->look_ahead = look_ahead;
 	ch->sockets[socket].nr_under_way++;
 	if (look_ahead)
-		ch->nr_look_ahead++;
+		WRITE_ONCE(ch->nr_look_ahead, ch->nr_look_ahead + 1);
 }
 
 /*
@@ -173,7 +173,7 @@ static int send_failed(struct channel *ch, struct channel_item *item, int socket
 	}
 	if ((err == -ENOBUFS || err == -ENOMEM) && item->retries++ < CHANNEL_RETRIES) {
 		/* The reply thread may be asleep without a limit. */
-		ch->retry_soon = true;
+		WRITE_ONCE(ch->retry_soon, true);
 		fd_signal(ch->wake_fd);
 		return -EAGAIN;
 	}
@@ -195,7 +195,6 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 	int socket = pick_socket(ch, has_reply);
 	struct channel_slot *slot = NULL;
 	struct channel_slot unused;
-	uint64_t generation = 0;
 	int fd, err;
 
 	if (socket < 0)
@@ -208,7 +207,6 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 		if (!slot)
 			return -EBUSY;
 		slot_place(ch, slot, socket, max >= CHANNEL_PEEK_MIN && request_is_direct(req));
-		generation = slot->generation;
 	}
 	__atomic_fetch_add(&ch->nr_senders, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&ch->lock);
@@ -217,14 +215,12 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 		request_reply_none(req);
 	pthread_mutex_lock(&ch->lock);
 	__atomic_fetch_sub(&ch->nr_senders, 1, __ATOMIC_RELEASE);
+	if (slot)
+		slot->sending = false;
 	if (!err)
 		return 0;
-	if (slot) {
-		/* Answered before it was asked: somebody else ended it. */
-		if (slot->generation != generation)
-			return 0;
+	if (slot)
 		slot_remove(ch, slot, &unused);
-	}
 	return send_failed(ch, item, socket, err);
 }
 
@@ -235,7 +231,6 @@ static int try_send_part(struct channel *ch, struct channel_split *split)
 	int socket = pick_socket(ch, true);
 	uint32_t part = split->nr_sent;
 	struct channel_slot *slot, unused;
-	uint64_t generation;
 	char msg[80];
 	int fd, err;
 
@@ -248,7 +243,6 @@ static int try_send_part(struct channel *ch, struct channel_split *split)
 	slot_place(ch, slot, socket, true);
 	slot->split = split;
 	slot->part = part;
-	generation = slot->generation;
 	split->nr_sent++;
 	split->nr_under_way++;
 	split_message(split, part, unique, msg);
@@ -257,7 +251,8 @@ static int try_send_part(struct channel *ch, struct channel_split *split)
 	err = channel_send_plain(fd, msg, sizeof(msg));
 	pthread_mutex_lock(&ch->lock);
 	__atomic_fetch_sub(&ch->nr_senders, 1, __ATOMIC_RELEASE);
-	if (!err || slot->generation != generation)
+	slot->sending = false;
+	if (!err)
 		return 0;
 	slot_remove(ch, slot, &unused);
 	split->nr_sent--;
@@ -356,7 +351,7 @@ void channel_send_queued(struct channel *ch)
 	int err = 0;
 
 	pthread_mutex_lock(&ch->lock);
-	ch->retry_soon = false;
+	WRITE_ONCE(ch->retry_soon, false);
 	while (!err && ch->state == CHANNEL_READY && (item = fifo_take(ch))) {
 		err = try_send(ch, &item);
 		if (err == -EAGAIN || err == -EBUSY) {

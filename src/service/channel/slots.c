@@ -2,6 +2,8 @@
 /*
  * The table of messages that a daemon owes a reply to, by unique.
  */
+#include <sched.h>
+
 #include "service/channel/private.h"
 
 /* Room in a socket's accounting for a message beside its bytes. */
@@ -37,13 +39,13 @@ struct channel_slot *slot_enter(struct channel *ch, uint64_t unique, struct requ
 	ch->free_slot = s->next;
 	*s = (struct channel_slot){
 		.unique = unique,
-		.generation = ++ch->generation,
 		.req = req,
+		.sending = true,
 		.reply_max = reply_max,
 		.next = ch->hash[h],
 	};
 	ch->hash[h] = index;
-	ch->nr_slots_used++;
+	WRITE_ONCE(ch->nr_slots_used, ch->nr_slots_used + 1);
 	ch->reply_bytes += reply_max + SLOT_OVERHEAD;
 	return s;
 }
@@ -57,6 +59,18 @@ struct channel_slot *slot_find(struct channel *ch, uint64_t unique)
 	return i == CHANNEL_NO_SLOT ? NULL : &ch->slots[i];
 }
 
+struct channel_slot *slot_find_sent(struct channel *ch, uint64_t unique)
+{
+	struct channel_slot *slot;
+
+	while ((slot = slot_find(ch, unique)) && slot->sending) {
+		pthread_mutex_unlock(&ch->lock);
+		sched_yield();
+		pthread_mutex_lock(&ch->lock);
+	}
+	return slot;
+}
+
 void slot_remove(struct channel *ch, struct channel_slot *slot, struct channel_slot *ret_copy)
 {
 	uint16_t index = (uint16_t)(slot - ch->slots);
@@ -68,11 +82,11 @@ void slot_remove(struct channel *ch, struct channel_slot *slot, struct channel_s
 	}
 	*link = slot->next;
 	*ret_copy = *slot;
-	ch->nr_slots_used--;
+	WRITE_ONCE(ch->nr_slots_used, ch->nr_slots_used - 1);
 	ch->reply_bytes -= slot->reply_max + SLOT_OVERHEAD;
 	ch->sockets[slot->socket].nr_under_way--;
 	if (slot->look_ahead)
-		ch->nr_look_ahead--;
+		WRITE_ONCE(ch->nr_look_ahead, ch->nr_look_ahead - 1);
 	*slot = (struct channel_slot){ .next = ch->free_slot };
 	ch->free_slot = index;
 }

@@ -33,7 +33,7 @@ struct channel_split *split_start(struct channel *ch, struct request *req)
 	if (!split->buf)
 		split->buf = malloc(CHANNEL_READ_MAX);
 	if (!split->buf) {
-		ch->retry_soon = true;
+		WRITE_ONCE(ch->retry_soon, true);
 		fd_signal(ch->wake_fd);
 		return NULL;
 	}
