@@ -464,8 +464,12 @@ int device_queue_start(struct device *dev, unsigned int index, const struct virt
 	if (err < 0) {
 		virtq_free(TAKE_PTR(q->vq));
 		queue_use_table(q, NULL);
+		return err;
 	}
-	return err;
+	/* An earlier life may have completed chains and died before it said so. */
+	if (setup->inflight)
+		queue_call(q);
+	return 0;
 }
 
 void device_queue_set_call(struct device *dev, unsigned int index, int call_fd)
