@@ -84,19 +84,6 @@ void ledger_free(struct ledger *ledger)
 	if (!ledger)
 		return;
 	free_entries(ledger);
-	/* With their handles gone, nothing keeps those left behind. */
-	for (struct ledger_handle *h = ledger->left_handles; h;) {
-		struct ledger_handle *next = h->next;
-
-		ledger_handle_free(h);
-		h = next;
-	}
-	for (struct ledger_node *n = ledger->left_nodes; n;) {
-		struct ledger_node *next = n->next;
-
-		free(n);
-		n = next;
-	}
 	for (unsigned int i = 0; i < LEDGER_SHARDS; i++)
 		pthread_mutex_destroy(&ledger->shards[i].lock);
 	pthread_mutex_destroy(&ledger->alias_lock);
@@ -111,6 +98,8 @@ uint32_t ledger_epoch(const struct ledger *ledger)
 
 void ledger_lost(struct ledger *ledger)
 {
+	/* In this order: who sees the new epoch sees that there are aliases. */
+	__atomic_store_n(&ledger->aliasing, true, __ATOMIC_RELEASE);
 	__atomic_add_fetch(&ledger->epoch, 1, __ATOMIC_ACQ_REL);
 }
 
@@ -258,7 +247,7 @@ static uint64_t forget_locked(struct ledger *ledger, struct ledger_shard *s, uin
 uint64_t ledger_forget(struct ledger *ledger, uint64_t *id, uint64_t nlookup)
 {
 	struct ledger_shard *s = ledger_shard_of(ledger, *id);
-	const bool aliases = ledger_epoch(ledger) > 0;
+	const bool aliases = __atomic_load_n(&ledger->aliasing, __ATOMIC_ACQUIRE);
 
 	if (*id == FUSE_ROOT_ID)
 		return 0;
@@ -445,13 +434,16 @@ int ledger_add_lookup(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 
 	if (epoch != ledger_epoch(ledger))
 		return -EIO;
-	if (epoch > 0)
+	if (__atomic_load_n(&ledger->aliasing, __ATOMIC_ACQUIRE))
 		err = add_aliased(ledger, epoch, id, spare, owed);
 	else
 		err = add_plain(ledger, epoch, *id, spare, owed);
 	if (err == -EEXIST) {
-		/* The daemon was lost since, and a later one has the number: nothing to count. */
-		return -EIO;
+		/* A loss beside us: either our daemon is gone by now, or the number is taken by a dead one's. */
+		if (epoch != ledger_epoch(ledger))
+			return -EIO;
+		__atomic_store_n(&ledger->aliasing, true, __ATOMIC_RELEASE);
+		err = add_aliased(ledger, epoch, id, spare, owed);
 	}
 	if (err == -ENOMEM)
 		add_debt(ledger, epoch, daemon_id);

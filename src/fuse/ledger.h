@@ -150,7 +150,7 @@ struct ledger_payback {
 /**
  * ledger_end_begin() - the session is over: begin to take out what it held.
  *
- * What is pinned still, by requests that a hanging daemon has not answered, is left behind and not given back. Context of
+ * What is pinned still, by requests that a hanging daemon has not answered, stays for the end of the next session. Context of
  * all ledger_end_*(): one thread; replies may be finished beside it, no request is decoded.
  */
 void ledger_end_begin(struct ledger *ledger);
@@ -161,7 +161,7 @@ bool must_check ledger_end_handle(struct ledger *ledger, struct ledger_payback *
 /** ledger_end_forgets() - take up to @max nodes out. Return: number of items. After all handles. */
 unsigned int must_check ledger_end_forgets(struct ledger *ledger, struct fuse_forget_one *items,
 					   unsigned int max);
-/** ledger_end_done() - nothing more to take out: free what earlier sessions left behind and nobody pins any more. */
+/** ledger_end_done() - nothing more to take out. */
 void ledger_end_done(struct ledger *ledger);
 
 /** ledger_nr_nodes() - nodes that the driver holds, and those kept for the daemon. */

@@ -4,10 +4,11 @@
  *
  * One thread works here; a cursor over shards and buckets goes round once for the locks, once for the handles
  * and once for the nodes, however many calls that takes. The caller has waited for requests under way, but a
- * daemon may hang, and the wait is bounded. So a late reply may come in meanwhile, and entries may still be
- * pinned. Each shard is locked while it is looked at. What is pinned is never given back (the daemon may be
- * using it): it is *left behind*, out of the driver's reach, and freed when its last pin is gone. What a late reply
- * adds behind the cursor is owed, and paid back at the end of the next session.
+ * daemon may hang, and the wait is bounded: a late reply may come in meanwhile, so each shard is locked while it
+ * is looked at, and what is pinned is passed over. It stays in the ledger and is paid back at the end of the next
+ * session, as is what a late reply adds behind the cursor: a node in use is never forgotten, and nothing that
+ * the daemon counted is lost. The driver may then name what it was not given in its new session; that harms
+ * nobody but itself.
  */
 #include "fuse/ledger_priv.h"
 
@@ -19,7 +20,7 @@ void ledger_end_begin(struct ledger *ledger)
 
 /*
  * The next bucket of the table of nodes or handles, from the cursor on, its shard locked; NULL at the end. The cursor
- * moves on with ledger->end_bucket++ before the lock is dropped.
+ * moves on with ledger->end_bucket++, after the lock was dropped.
  */
 static void **end_bucket_lock(struct ledger *ledger, struct ledger_table **ret_table, bool nodes)
 {
@@ -85,38 +86,37 @@ bool ledger_end_lock(struct ledger *ledger, struct ledger_payback *ret_item)
 	return found;
 }
 
-/* Unlink the first handle of a bucket. Under the shard's lock. */
-static void unlink_handle(struct ledger *ledger, struct ledger_table *t, void **bucket)
+/* @opens less; the last one unlinks the handle that *@link points to. Under the shard's lock. */
+static void end_open(struct ledger *ledger, struct ledger_table *t, void **link, uint32_t opens)
 {
-	struct ledger_handle *h = *bucket;
+	struct ledger_handle *h = *link;
 
-	*bucket = h->next;
+	__atomic_sub_fetch(&ledger->nr_handles, opens, __ATOMIC_RELAXED);
+	h->count -= opens;
+	if (h->count)
+		return;
+	*link = h->next;
 	t->nr--;
-	__atomic_sub_fetch(&ledger->nr_handles, 1, __ATOMIC_RELAXED);
+	h->node->nr_handles--;
+	ledger_handle_free(h);
 }
 
-static bool take_handle(struct ledger *ledger, struct ledger_table *t, void **bucket,
-			uint32_t epoch, struct ledger_payback *ret_item)
+/* Take one open out of a bucket. Under the shard's lock. */
+static bool take_open(struct ledger *ledger, struct ledger_table *t, void **link, uint32_t epoch,
+		      struct ledger_payback *ret_item)
 {
-	while (*bucket) {
-		struct ledger_handle *h = *bucket;
-		const bool stale = h->epoch != epoch;
+	while (*link) {
+		struct ledger_handle *h = *link;
 
 		if (__atomic_load_n(&h->pins, __ATOMIC_ACQUIRE)) {
-			/* Its node counts it still, and stays for it. */
-			unlink_handle(ledger, t, bucket);
-			h->next = ledger->left_handles;
-			ledger->left_handles = h;
-			continue;
-		}
-		fill_payback(h, ret_item);
-		if (stale || --h->count == 0) {
-			unlink_handle(ledger, t, bucket);
-			h->node->nr_handles--;
-			ledger_handle_free(h);
-		}
-		if (!stale)
+			link = (void **)&h->next;
+		} else if (h->epoch != epoch) {
+			end_open(ledger, t, link, h->count);
+		} else {
+			fill_payback(h, ret_item);
+			end_open(ledger, t, link, 1);
 			return true;
+		}
 	}
 	return false;
 }
@@ -129,7 +129,7 @@ bool ledger_end_handle(struct ledger *ledger, struct ledger_payback *ret_item)
 	void **bucket;
 
 	while (!found && (bucket = end_bucket_lock(ledger, &t, false))) {
-		found = take_handle(ledger, t, bucket, epoch, ret_item);
+		found = take_open(ledger, t, bucket, epoch, ret_item);
 		end_bucket_unlock(ledger);
 		ledger->end_bucket += !found;
 	}
@@ -151,24 +151,23 @@ static unsigned int end_debts(struct ledger *ledger, uint32_t epoch, struct fuse
 }
 
 /* Take nodes out of a bucket until @items is full. Under the shard's and the alias lock. */
-static unsigned int take_nodes(struct ledger *ledger, struct ledger_table *t, void **bucket,
+static unsigned int take_nodes(struct ledger *ledger, struct ledger_table *t, void **link,
 			       struct fuse_forget_one *items, unsigned int nr, unsigned int max)
 {
 	const uint32_t epoch = ledger_epoch(ledger);
 
-	while (*bucket && nr < max) {
-		struct ledger_node *n = *bucket;
+	while (*link && nr < max) {
+		struct ledger_node *n = *link;
 
-		*bucket = n->next;
+		if (ledger_node_pins(n) || n->nr_handles) {
+			link = (void **)&n->next;
+			continue;
+		}
+		*link = n->next;
 		t->nr--;
 		__atomic_sub_fetch(&ledger->nr_nodes, 1, __ATOMIC_RELAXED);
 		if (n->driver_id != n->daemon_id)
 			ledger_alias_remove(ledger, n);
-		if (ledger_node_pins(n) || n->nr_handles) {
-			n->next = ledger->left_nodes;
-			ledger->left_nodes = n;
-			continue;
-		}
 		if (n->epoch == epoch)
 			items[nr++] =
 				(struct fuse_forget_one){ n->daemon_id, n->nlookup + n->owed };
@@ -195,42 +194,11 @@ unsigned int ledger_end_forgets(struct ledger *ledger, struct fuse_forget_one *i
 	return nr == max ? nr : end_debts(ledger, epoch, items, nr, max);
 }
 
-/* Free what was left behind and is not pinned any more. */
-static void sweep_left(struct ledger *ledger)
-{
-	struct ledger_handle **hp = &ledger->left_handles;
-	struct ledger_node **np = &ledger->left_nodes;
-
-	while (*hp) {
-		struct ledger_handle *h = *hp;
-
-		if (__atomic_load_n(&h->pins, __ATOMIC_ACQUIRE)) {
-			hp = &h->next;
-			continue;
-		}
-		*hp = h->next;
-		h->node->nr_handles--;
-		ledger_handle_free(h);
-	}
-	while (*np) {
-		struct ledger_node *n = *np;
-
-		if (ledger_node_pins(n) || n->nr_handles) {
-			np = &n->next;
-			continue;
-		}
-		*np = n->next;
-		free(n);
-	}
-}
-
 void ledger_end_done(struct ledger *ledger)
 {
-	sweep_left(ledger);
-	/* Nothing is left that could be stale: the fast paths again. A late reply may have added something. */
+	/* Nothing is left that could be stale: the fast paths again. Late replies find them, or add something. */
 	pthread_mutex_lock(&ledger->alias_lock);
-	if (!ledger_nr_nodes(ledger) && !ledger_nr_handles(ledger) && !ledger->left_handles &&
-	    !ledger->left_nodes)
-		__atomic_store_n(&ledger->epoch, 0, __ATOMIC_RELEASE);
+	if (!ledger_nr_nodes(ledger) && !ledger_nr_handles(ledger))
+		__atomic_store_n(&ledger->aliasing, false, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&ledger->alias_lock);
 }

@@ -120,6 +120,7 @@ struct ledger_debt {
  * @shards: the parts
  * @root: for handles of the root; counts nothing
  * @epoch: daemons lost; grows at any time
+ * @aliasing: a daemon was lost, and something of it may be left
  * @nr_nodes: in all shards
  * @nr_handles: opens in all shards
  * @alias_lock: of the next two; taken before a shard's
@@ -130,13 +131,12 @@ struct ledger_debt {
  * @nr_debts: number of them
  * @end_shard: where the pay-back is
  * @end_bucket: where the pay-back is in that shard
- * @left_handles: left behind pinned by an earlier session; like the next, of the thread that ends sessions
- * @left_nodes: left behind pinned, or with a handle that was
  */
 struct ledger {
 	struct ledger_shard shards[LEDGER_SHARDS];
 	struct ledger_node root;
 	uint32_t epoch cache_aligned;
+	bool aliasing;
 	uint64_t nr_nodes cache_aligned;
 	uint64_t nr_handles;
 	pthread_mutex_t alias_lock cache_aligned;
@@ -147,8 +147,6 @@ struct ledger {
 	unsigned int nr_debts;
 	unsigned int end_shard;
 	uint32_t end_bucket;
-	struct ledger_handle *left_handles;
-	struct ledger_node *left_nodes;
 };
 
 /** ledger_mix() - spread the bits of a number. */

@@ -197,10 +197,11 @@ bool fuse_session_active(const struct fuse_session *session);
  * @buf: at least FUSE_ARGS_INLINE bytes
  * @ret_req: op, hdr, msg_bytes set as after decode; nothing pinned; the reply goes nowhere
  *
- * First posix locks (FLUSH), then RELEASE and RELEASEDIR, then FORGET. Context: no request of the session is under way,
- * except earlier messages made here.
+ * First posix locks (FLUSH), then RELEASE and RELEASEDIR, then FORGET. Context: one thread; nothing is decoded. Requests
+ * of the session should have ended: what one still has pinned (a daemon that hangs) is left for the end of the
+ * next session, and its fuse_session_finish() may come at any time.
  *
- * Return: 1 with a message, 0 when the ledger is empty.
+ * Return: 1 with a message, 0 when all that is not in use was paid back.
  */
 int must_check fuse_session_end_next(struct fuse_session *session, uint64_t unique, void *buf,
 				     struct fuse_request *ret_req);

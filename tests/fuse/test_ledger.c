@@ -350,6 +350,74 @@ static void test_release(void **state)
 	peer_free(p);
 }
 
+/* A daemon that hangs: its request outlives the session, and what it uses must too. */
+static void test_late_request(void **state)
+{
+	struct peer *p = peer_new((struct peer_setup){ 0 });
+	unsigned char buf[FUSE_ARGS_INLINE];
+	struct fuse_read_in in = { .fh = 3, .size = 1 };
+	struct fuse_request late_read, late_stat, req;
+	unsigned int nr = 0;
+
+	(void)state;
+	peer_lookup(p, 10, S_IFREG);
+	peer_lookup(p, 11, S_IFREG);
+	peer_lookup(p, 12, S_IFREG);
+	peer_open(p, 10, 3, false);
+	peer_open(p, 10, 4, false);
+	assert_int_equal(peer_send(p, FUSE_READ, 10, &in, sizeof(in), NULL, 0), 0);
+	late_read = p->req;
+	assert_int_equal(peer_send(p, FUSE_STATFS, 11, NULL, 0, NULL, 0), 0);
+	late_stat = p->req;
+	/* Only handle 4 and node 12 are not in use. */
+	assert_int_equal(fuse_session_end_next(p->session, 2, buf, &req), 1);
+	assert_int_equal(req.hdr.opcode, FUSE_RELEASE);
+	assert_true(fuse_get64(buf + 40, false) == 4);
+	assert_int_equal(fuse_session_end_next(p->session, 2, buf, &req), 1);
+	assert_int_equal(fuse_get32(buf + 40, false), 1);
+	assert_true(fuse_get64(buf + 48, false) == 12);
+	assert_int_equal(fuse_session_end_next(p->session, 2, buf, &req), 0);
+	assert_int_equal(peer_init(p), 0);
+	peer_lookup(p, 11, S_IFREG);
+	assert_int_equal(fuse_session_finish(p->session, &late_read, 0, NULL, 1, false), 0);
+	assert_int_equal(fuse_session_finish(p->session, &late_stat, -EIO, NULL, 0, false), -EIO);
+	while (fuse_session_end_next(p->session, 2, buf, &req))
+		nr++;
+	assert_int_equal(nr, 2);
+	assert_int_equal(req.hdr.opcode, FUSE_BATCH_FORGET);
+	assert_int_equal(fuse_get32(buf + 40, false), 2);
+	assert_true(fuse_get64(buf + 56, false) + fuse_get64(buf + 72, false) == 3);
+	assert_int_equal(ledger_nr_nodes(p->session->ledger), 0);
+	assert_int_equal(ledger_nr_handles(p->session->ledger), 0);
+	peer_free(p);
+}
+
+/* The same with everything stale. */
+static void test_late_request_of_lost_daemon(void **state)
+{
+	struct peer *p = peer_new((struct peer_setup){ 0 });
+	unsigned char buf[FUSE_ARGS_INLINE];
+	struct fuse_request late, req;
+
+	(void)state;
+	peer_lookup(p, 10, S_IFREG);
+	assert_int_equal(peer_send(p, FUSE_STATFS, 10, NULL, 0, NULL, 0), 0);
+	late = p->req;
+	fuse_session_daemon_lost(p->session);
+	assert_int_equal(fuse_session_end_next(p->session, 2, buf, &req), 0);
+	assert_int_equal(peer_init(p), 0);
+	assert_true(peer_lookup(p, 10, S_IFREG) != 10);
+	assert_int_equal(fuse_session_finish(p->session, &late, -EIO, NULL, 0, false), -EIO);
+	assert_int_equal(fuse_session_end_next(p->session, 2, buf, &req), 1);
+	assert_int_equal(fuse_get32(buf + 40, false), 1);
+	assert_true(fuse_get64(buf + 48, false) == 10);
+	assert_int_equal(fuse_session_end_next(p->session, 2, buf, &req), 0);
+	assert_int_equal(ledger_nr_nodes(p->session->ledger), 0);
+	assert_int_equal(peer_init(p), 0);
+	assert_true(peer_lookup(p, 10, S_IFREG) == 10);
+	peer_free(p);
+}
+
 static void set_lock(struct peer *p, uint64_t fh, uint64_t owner, uint32_t type, uint32_t flags,
 		     int error)
 {
@@ -538,10 +606,16 @@ static void test_many_losses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_model),	       cmocka_unit_test(test_model_with_losses),
-		cmocka_unit_test(test_forget),	       cmocka_unit_test(test_release),
-		cmocka_unit_test(test_end_pays_locks), cmocka_unit_test(test_end_batches),
-		cmocka_unit_test(test_daemon_lost),    cmocka_unit_test(test_end_after_loss),
+		cmocka_unit_test(test_model),
+		cmocka_unit_test(test_model_with_losses),
+		cmocka_unit_test(test_forget),
+		cmocka_unit_test(test_release),
+		cmocka_unit_test(test_end_pays_locks),
+		cmocka_unit_test(test_late_request),
+		cmocka_unit_test(test_late_request_of_lost_daemon),
+		cmocka_unit_test(test_end_batches),
+		cmocka_unit_test(test_daemon_lost),
+		cmocka_unit_test(test_end_after_loss),
 		cmocka_unit_test(test_many_losses),
 	};
 
