@@ -24,7 +24,15 @@ struct vhost_server_config {
 	bool inband_notifications;
 };
 
-/** vhost_server_new() - begin to accept front-ends. Return: 0 or negative errno. */
+/**
+ * vhost_server_new() - begin to accept front-ends.
+ *
+ * The device is attached while a front-end is connected. A second front-end is accepted and closed at once,
+ * unless the first has hung up. Makes @config->listen_fd non-blocking, and ignores SIGPIPE if it has its default
+ * disposition (call descriptors may be pipes): who executes programs sets it back for them.
+ *
+ * Return: 0 or negative errno, with *@ret_server untouched.
+ */
 int must_check vhost_server_new(struct vhost_server **ret_server,
 				const struct vhost_server_config *config);
 /** vhost_server_free() - close the connection, if any, and stop accepting. NULL is allowed. */
