@@ -139,11 +139,15 @@ static void on_lost(void *ctx, const char *why)
 
 static int on_mounted(void *ctx, const struct launch_mount *mnt, int fd)
 {
+	const struct channel_limits limits = {
+		.max_read = mnt->max_read,
+		.read_only = mnt->read_only,
+	};
 	struct run *r = ctx;
 	int err;
 
 	__atomic_store_n(&r->attached, true, __ATOMIC_RELEASE);
-	err = channel_attach(r->svc, fd, mnt->max_read);
+	err = channel_attach(r->svc, fd, &limits);
 	if (err == -EBUSY) {
 		log_warn("the command mounts a second file system on %s: only the first is served",
 			 mnt->target);

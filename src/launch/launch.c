@@ -38,6 +38,8 @@
 
 /* What a command that failed, or a daemon that ended, may leave running for so long. */
 #define LAUNCH_LEFT_GRACE_NS (2 * NSEC_PER_SEC)
+/* What processes may take to be gone after SIGKILL, beside the grace time. */
+#define LAUNCH_KILLED_GRACE_NS (5 * NSEC_PER_SEC)
 /* Exit statuses remembered, for a server that is named after it died. */
 #define LAUNCH_REAPED_MAX 16
 
@@ -141,6 +143,9 @@ static void launch_next_step(struct launch *l)
 	if (l->step != STEP_RUN && l->step < STEP_GIVE_UP && clock_now_ns() >= l->deadline_ns) {
 		step = ++l->step;
 		l->deadline_ns = clock_now_ns() + l->grace_ns;
+		/* Dying takes time, too, however little was granted before. */
+		if (step == STEP_KILL)
+			l->deadline_ns += LAUNCH_KILLED_GRACE_NS;
 	}
 	pthread_mutex_unlock(&l->lock);
 	if (step == STEP_TERM || step == STEP_KILL) {

@@ -40,8 +40,16 @@ struct request *fake_request(uint32_t opcode, uint64_t unique, const void *args,
 	return req;
 }
 
+void fake_set_message(struct request *req, const void *args, size_t len)
+{
+	req->len = sizeof(*req->in) + len;
+	req->long_msg = malloc(req->len);
+	memcpy(req->long_msg + sizeof(*req->in), args, len);
+}
+
 void fake_free(struct request *req)
 {
+	free(req->long_msg);
 	free(req->direct_iov);
 	free(req->body);
 	free(req);
@@ -50,6 +58,8 @@ void fake_free(struct request *req)
 void fake_submit(struct service *svc, struct request *req)
 {
 	req->in->len = (uint32_t)(req->len + iov_bytes(req->payload, req->nr_payload));
+	if (req->long_msg)
+		memcpy(req->long_msg, req->in, sizeof(*req->in));
 	svc->ops->submit(svc, req);
 }
 
@@ -97,7 +107,7 @@ const struct fuse_in_header *request_header(const struct request *req)
 const void *request_message(const struct request *req, size_t *ret_len)
 {
 	*ret_len = req->len;
-	return req->msg;
+	return req->long_msg ? req->long_msg : req->msg;
 }
 
 const struct iovec *request_payload(const struct request *req, unsigned int *ret_nr)

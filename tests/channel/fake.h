@@ -19,6 +19,7 @@ struct request {
 	uint64_t service_data[4];
 	struct fuse_in_header *in;
 	char msg[4096];
+	char *long_msg; /* in place of it */
 	size_t len;
 	struct iovec *payload;
 	unsigned int nr_payload;
@@ -37,6 +38,8 @@ extern unsigned int fake_nr_died, fake_nr_restarted;
 
 struct request *fake_request(uint32_t opcode, uint64_t unique, const void *args, size_t len,
 			     size_t reply_max);
+/* Other arguments, of any length. */
+void fake_set_message(struct request *req, const void *args, size_t len);
 void fake_free(struct request *req);
 /* Give it to the service. */
 void fake_submit(struct service *svc, struct request *req);

@@ -26,6 +26,8 @@ struct test {
 	int clone;
 	unsigned int nr_ready, nr_stopped, nr_lost, nr_notified;
 	const char *why;
+	bool read_only;
+	uint32_t max_write;
 	char *buf;
 	size_t buf_len;
 	struct fuse_in_header in;
@@ -104,6 +106,8 @@ static const struct fuse_init_out good_init = {
 	.max_pages = 256,
 };
 
+static const struct channel_limits no_limits;
+
 static void make_pair(int *ret_ours, int *ret_theirs)
 {
 	const int bytes = 8 << 20;
@@ -118,20 +122,24 @@ static void make_pair(int *ret_ours, int *ret_theirs)
 
 static void attach(struct test *t, uint32_t max_read)
 {
+	struct channel_limits limits = { .max_read = max_read, .read_only = t->read_only };
 	int ours;
 
 	make_pair(&ours, &t->daemon);
-	assert_int_equal(channel_attach(t->svc, ours, max_read), 0);
+	assert_int_equal(channel_attach(t->svc, ours, &limits), 0);
 	assert_true(daemon_receive(t, t->daemon) > 0);
 	assert_int_equal(t->in.opcode, FUSE_INIT);
 }
 
 static void attach_ready(struct test *t, uint32_t max_read)
 {
+	struct fuse_init_out init = good_init;
 	unsigned int before = t->nr_ready;
 
+	if (t->max_write)
+		init.max_write = t->max_write;
 	attach(t, max_read);
-	daemon_reply(t->daemon, t->in.unique, 0, &good_init, sizeof(good_init));
+	daemon_reply(t->daemon, t->in.unique, 0, &init, sizeof(init));
 	wait_count(&t->nr_ready, before + 1);
 }
 
@@ -687,7 +695,7 @@ static void test_attach_twice(void **state)
 
 	attach_ready(t, 0);
 	make_pair(&ours, &theirs);
-	assert_int_equal(channel_attach(t->svc, ours, 0), -EBUSY);
+	assert_int_equal(channel_attach(t->svc, ours, &no_limits), -EBUSY);
 	close(ours);
 	close(theirs);
 }
@@ -750,7 +758,7 @@ static void test_clone(void **state)
 	int ours, second = -1;
 
 	make_pair(&ours, &t->daemon);
-	assert_int_equal(channel_attach(t->svc, ours, 0), 0);
+	assert_int_equal(channel_attach(t->svc, ours, &no_limits), 0);
 	make_pair(&ours, &t->clone);
 	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
 	daemon_receive(t, t->clone);
@@ -778,6 +786,90 @@ static void test_clone(void **state)
 	assert_int_equal(t->nr_lost, 0);
 	fake_free(a);
 	fake_free(b);
+}
+
+/* The VFS would keep these from a daemon that mounted read-only. */
+static void test_read_only(void **state)
+{
+	struct test *t = *state;
+	static const struct {
+		uint32_t opcode, flags;
+		int error;
+	} cases[] = {
+		{ FUSE_OPEN, 0, 0 },
+		{ FUSE_OPEN, 02, -EROFS },
+		{ FUSE_OPEN, 01, -EROFS },
+		{ FUSE_OPEN, 01000, -EROFS },
+		{ FUSE_CREATE, 0, -EROFS },
+		{ FUSE_UNLINK, 0, -EROFS },
+		{ FUSE_SETATTR, 0, -EROFS },
+		{ FUSE_WRITE, 0, -EROFS },
+		{ FUSE_COPY_FILE_RANGE_64, 0, -EROFS },
+		{ FUSE_READLINK, 0, 0 },
+	};
+
+	t->read_only = true;
+	attach_ready(t, 0);
+	for (unsigned int i = 0; i < array_size(cases); i++) {
+		struct fuse_open_in arg = { .flags = cases[i].flags };
+		struct request *req =
+			fake_request(cases[i].opcode, 2 + 2 * i, &arg, sizeof(arg), 4096);
+
+		fake_submit(t->svc, req);
+		if (!cases[i].error) {
+			daemon_receive(t, t->daemon);
+			daemon_reply(t->daemon, req->in->unique, 0, NULL, 0);
+		}
+		assert_int_equal(fake_wait(req), cases[i].error);
+		fake_free(req);
+	}
+}
+
+/* A daemon with a small buffer gets the forgets in pieces, none is lost, and longer messages are refused. */
+static void test_small_buffer(void **state)
+{
+	struct test *t = *state;
+	struct {
+		struct fuse_batch_forget_in in;
+		struct fuse_forget_one one[250];
+	} arg = { .in = { .count = 250 } };
+	/* 509 entries fit one message, 510 do not. */
+	static const unsigned int counts[] = { 509, 510, 2000 };
+	char *args = calloc(1, 8 + 2000 * 16);
+	uint64_t next = 1;
+
+	t->max_write = 4096;
+	attach_ready(t, 0);
+	for (unsigned int i = 0; i < array_size(counts); i++) {
+		struct request *req = fake_request(FUSE_BATCH_FORGET, 2, &arg, sizeof(arg), 0);
+		unsigned int seen = 0, nr_messages = 0;
+		struct fuse_batch_forget_in *in = (void *)args;
+		struct fuse_forget_one *one = (void *)(args + sizeof(*in));
+
+		in->count = counts[i];
+		for (unsigned int j = 0; j < counts[i]; j++)
+			one[j].nodeid = next + j;
+		fake_set_message(req, args, sizeof(*in) + counts[i] * sizeof(*one));
+		fake_submit(t->svc, req);
+		while (seen < counts[i]) {
+			assert_in_range(daemon_receive(t, t->daemon), 48, 8192);
+			memcpy(&arg.in, t->buf + sizeof(t->in), sizeof(arg.in));
+			assert_int_equal(t->in.len, 48 + arg.in.count * 16);
+			for (unsigned int j = 0; j < arg.in.count; j++) {
+				struct fuse_forget_one f;
+
+				memcpy(&f, t->buf + 48 + j * 16, sizeof(f));
+				assert_int_equal(f.nodeid, next++);
+			}
+			seen += arg.in.count;
+			nr_messages++;
+		}
+		assert_int_equal(seen, counts[i]);
+		assert_int_equal(nr_messages, (counts[i] + 508) / 509);
+		assert_int_equal(fake_wait(req), 0);
+		fake_free(req);
+	}
+	free(args);
 }
 
 /* A daemon's thread that answers everything as fast as it can, also what it was not asked. */
@@ -860,6 +952,8 @@ int main(void)
 		T(test_stop),
 		T(test_interrupt),
 		T(test_clone),
+		T(test_read_only),
+		T(test_small_buffer),
 		T(test_hostile_early_replies),
 	};
 

@@ -360,7 +360,7 @@ static int socket_send_max(int fd, size_t *ret_bytes)
 	return 0;
 }
 
-int channel_attach(struct service *svc, int fd, uint32_t max_read)
+int channel_attach(struct service *svc, int fd, const struct channel_limits *limits)
 {
 	struct channel *ch = channel_of(svc);
 	size_t send_max = 0;
@@ -376,7 +376,9 @@ int channel_attach(struct service *svc, int fd, uint32_t max_read)
 	if (!err) {
 		ch->send_max = send_max;
 		ch->reply_bytes_max = send_max;
-		ch->read_limit = max_read ? max_of(max_read, CHANNEL_PAGE) : CHANNEL_READ_MAX;
+		ch->read_limit = limits->max_read ? max_of(limits->max_read, CHANNEL_PAGE)
+						  : CHANNEL_READ_MAX;
+		ch->read_only = limits->read_only;
 		ch->sequential = false;
 		ch->why = NULL;
 		ch->close_wanted = false;

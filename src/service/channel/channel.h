@@ -53,6 +53,16 @@ struct channel_counts {
 	uint64_t nr_notifications;
 };
 
+/**
+ * struct channel_limits - what the kernel would see to, for the daemon that mounted with these options.
+ * @max_read: bytes that a READ may ask for; 0 for no limit
+ * @read_only: refuse with -EROFS what would change anything, as the VFS does on a mount with MS_RDONLY
+ */
+struct channel_limits {
+	uint32_t max_read;
+	bool read_only;
+};
+
 /** channel_new() - a service without a daemon: every request gets -EIO. Return: 0, -ENOMEM, negative errno. */
 int must_check channel_new(struct service **ret_svc, const struct channel_config *config);
 
@@ -62,11 +72,11 @@ void channel_set_device(struct service *svc, struct device *dev);
 /**
  * channel_attach() - a daemon is there: send INIT. The events say how it goes on.
  * @fd: message socket; taken over on success. Its send buffer's size is taken for both directions
- * @max_read: bytes that a READ may ask the daemon for; 0 for no limit
+ * @limits: copied
  *
  * Context: any thread. Return: 0; -EBUSY while there is one already; negative errno.
  */
-int must_check channel_attach(struct service *svc, int fd, uint32_t max_read);
+int must_check channel_attach(struct service *svc, int fd, const struct channel_limits *limits);
 
 /**
  * channel_attach_clone() - one more socket of the same daemon (FUSE_DEV_IOC_CLONE).

@@ -44,6 +44,8 @@
 #define CHANNEL_PARTS  256
 /* From this size on, READ data are received where they belong; below, a copy costs less than a look ahead. */
 #define CHANNEL_PEEK_MIN (32u << 10)
+/* One piece of a BATCH_FORGET; every daemon's buffer holds as much (FUSE_MIN_READ_BUFFER). */
+#define CHANNEL_FORGET_BYTES 8192
 /* How often and how long apart to try when the kernel has no memory for a message. */
 #define CHANNEL_RETRIES	 200
 #define CHANNEL_RETRY_MS 2
@@ -68,6 +70,7 @@ struct channel_item {
 	bool is_split;
 	bool is_long; /* a READ above the limit: needs a split */
 	uint16_t retries;
+	uint32_t nr_forgotten; /* entries of a BATCH_FORGET that were sent */
 };
 
 struct channel_split {
@@ -134,6 +137,7 @@ struct channel {
 	size_t send_max; /* bytes of message that fit the socket */
 	size_t message_max; /* bytes that the daemon's buffer surely holds */
 	uint32_t read_limit; /* bytes that a READ may ask for */
+	bool read_only; /* the daemon mounted with MS_RDONLY */
 	bool sequential; /* the daemon opened files whose READs must come one by one */
 	const char *why; /* reply thread's: what is wrong with the INIT reply */
 
@@ -191,6 +195,21 @@ void channel_fifo_append(struct channel *ch, struct channel_item *item);
 void channel_fail(struct request *req, int error);
 /** channel_has_reply() - does the daemon answer this opcode? */
 bool channel_has_reply(uint32_t opcode);
+
+/* limits.c */
+/** limits_check() - may the daemon get this request? Context: under the lock. Return: 0, -EROFS, -E2BIG, -EIO. */
+int must_check limits_check(const struct channel *ch, struct request *req);
+/** limits_cut_forget() - is it a BATCH_FORGET that the daemon's buffer cannot hold as a whole? */
+bool limits_cut_forget(const struct channel *ch, struct request *req);
+/**
+ * limits_forget_message() - the next message of a BATCH_FORGET that is sent in pieces.
+ * @done: entries that were sent already
+ * @buf: CHANNEL_FORGET_BYTES
+ * @ret_nr: entries in it
+ *
+ * Return: bytes of message; 0 when all were sent.
+ */
+size_t limits_forget_message(struct request *req, uint32_t done, void *buf, uint32_t *ret_nr);
 
 /* split.c */
 /** split_start() - a split for a READ. Context: under the lock. Return: NULL when none is free. */

@@ -127,6 +127,22 @@ static int send_request(struct channel *ch, int fd, struct request *req)
 	return send_iov(fd, iov, nr + 1);
 }
 
+/* In pieces that the daemon's buffer holds; goes on where it was when the socket was full. */
+static int send_forgets(struct channel_item *item, int fd)
+{
+	char msg[CHANNEL_FORGET_BYTES];
+	uint32_t nr = 0;
+	size_t len;
+	int err = 0;
+
+	while (!err && (len = limits_forget_message(item->req, item->nr_forgotten, msg, &nr)) > 0) {
+		err = channel_send_plain(fd, msg, len);
+		if (!err)
+			item->nr_forgotten += nr;
+	}
+	return err;
+}
+
 /*
  * Where to send the next message. Once there are clones nobody may read the first socket (libfuse's threads do
  * not), and each clone is read by one thread, which must not have a queue while another is idle: in the kernel
@@ -192,6 +208,7 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 	struct request *req = item->req;
 	const struct fuse_in_header *in = request_header(req);
 	bool has_reply = channel_has_reply(in->opcode);
+	bool in_pieces = limits_cut_forget(ch, req);
 	int socket = pick_socket(ch, has_reply);
 	struct channel_slot *slot = NULL;
 	struct channel_slot unused;
@@ -210,7 +227,7 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 	}
 	__atomic_fetch_add(&ch->nr_senders, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&ch->lock);
-	err = send_request(ch, fd, req);
+	err = in_pieces ? send_forgets(item, fd) : send_request(ch, fd, req);
 	if (!err && !has_reply)
 		request_reply_none(req);
 	pthread_mutex_lock(&ch->lock);
@@ -311,16 +328,6 @@ static bool request_is_long(const struct channel *ch, struct request *req)
 	       max > min_of(ch->send_max, (size_t)CHANNEL_READ_MAX);
 }
 
-/* Would the daemon's buffer cut it? The kernel refuses such a request in the same way. */
-static int request_check_size(const struct channel *ch, struct request *req)
-{
-	const struct fuse_in_header *in = request_header(req);
-
-	if (in->len <= ch->message_max)
-		return 0;
-	return in->opcode == FUSE_SETXATTR ? -E2BIG : -EIO;
-}
-
 void channel_submit(struct service *svc, struct request *req)
 {
 	struct channel *ch = channel_of(svc);
@@ -331,7 +338,7 @@ void channel_submit(struct service *svc, struct request *req)
 	item->req = req;
 	pthread_mutex_lock(&ch->lock);
 	if (ch->state == CHANNEL_READY)
-		err = request_check_size(ch, req);
+		err = limits_check(ch, req);
 	if (!err) {
 		item->is_long = request_is_long(ch, req);
 		err = ch->fifo_head ? -EBUSY : try_send(ch, &item);
