@@ -172,8 +172,11 @@ static void begin_session(struct fuse_session *session, const struct fuse_reques
 			  uint32_t minor, uint64_t driver_flags, const struct fuse_init_out *daemon)
 {
 	session->daemon_minor = daemon->minor;
-	session->daemon_flags = init_out_flags(daemon);
-	session->driver_flags = driver_flags;
+	/* A late reply of the session before may look at these. */
+	WRITE_ONCE(session->daemon_flags, init_out_flags(daemon));
+	WRITE_ONCE(session->driver_flags, driver_flags);
+	WRITE_ONCE(session->no_open[0], false);
+	WRITE_ONCE(session->no_open[1], false);
 	session->minor = min_of(minor, daemon->minor);
 	session->flags = session->daemon_flags & driver_flags & OFFERED;
 	/* These two follow the driver alone: its INIT is not the one that the daemon answered. */
@@ -184,8 +187,6 @@ static void begin_session(struct fuse_session *session, const struct fuse_reques
 		(session->flags & FUSE_MAX_PAGES ? daemon->max_pages : FUSE_PAGES_DEFAULT) *
 		FUSE_DRIVER_PAGE_MAX;
 	session->swapped = req->swapped;
-	session->no_open[0] = false;
-	session->no_open[1] = false;
 	session->end_phase = FUSE_END_IDLE;
 	session->active = true;
 }

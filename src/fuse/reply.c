@@ -440,11 +440,11 @@ static int finish_error(struct fuse_session *session, const struct fuse_request 
 		return error;
 	/* The daemon needs no handles, as INIT told it that it may do without. */
 	without = dir ? FUSE_NO_OPENDIR_SUPPORT : FUSE_NO_OPEN_SUPPORT;
-	if (!(session->daemon_flags & without) && !(fuse_init_offered() & without))
+	if (!(READ_ONCE(session->daemon_flags) & without) && !(fuse_init_offered() & without))
 		return error;
 	if (!session->ledger || req->pins.epoch == ledger_epoch(session->ledger))
 		WRITE_ONCE(session->no_open[dir], true);
-	return session->driver_flags & without ? error : 0;
+	return READ_ONCE(session->driver_flags) & without ? error : 0;
 }
 
 static void note_lock(struct fuse_session *session, struct fuse_request *req)

@@ -65,7 +65,7 @@ enum fuse_end_phase {
  * @no_open: the daemon answered ENOSYS to OPEN ([0]) or OPENDIR ([1]): fh 0 needs no handle
  * @end_phase: of fuse_session_end_next()
  *
- * All but @no_open and the ledger change only while no request is under way.
+ * All but @no_open and the ledger change only while nothing is decoded.
  */
 struct fuse_session {
 	struct fuse_session_config config;

@@ -204,6 +204,64 @@ static void test_threads_with_losses(void **state)
 	run_threads(8);
 }
 
+#define LATE 2000
+
+struct late {
+	struct fuse_session *session;
+	struct fuse_request reqs[LATE];
+};
+
+static void *finish_late(void *arg)
+{
+	struct late *late = arg;
+
+	for (unsigned int i = 0; i < LATE; i++) {
+		struct fuse_entry_out e = peer_entry(2 + i % 97, S_IFREG);
+		struct fuse_request *req = &late->reqs[i];
+		int err;
+
+		if (req->hdr.opcode == FUSE_LOOKUP)
+			err = fuse_session_finish(late->session, req, 0, &e, sizeof(e), false);
+		else
+			err = fuse_session_finish(late->session, req, -EIO, NULL, 0, false);
+		assert_int_equal(err, req->hdr.opcode == FUSE_LOOKUP ? 0 : -EIO);
+	}
+	return NULL;
+}
+
+/* Replies of a daemon that hung come in while the session is ended, and after the next one began. */
+static void test_late_replies(void **state)
+{
+	struct peer *p = peer_new((struct peer_setup){ 0 });
+	struct late *late = calloc(1, sizeof(*late));
+	int64_t counted = 50 + LATE / 2, sum = 0;
+	pthread_t thread;
+
+	(void)state;
+	late->session = p->session;
+	for (uint64_t id = 2; id < 52; id++)
+		peer_lookup(p, id, S_IFREG);
+	for (unsigned int i = 0; i < LATE; i++) {
+		const uint64_t node = i & 1 ? 1 : 2 + i / 2 % 50;
+
+		assert_int_equal(peer_send(p, i & 1 ? FUSE_LOOKUP : FUSE_STATFS, node, NULL, 0, "n",
+					   i & 1 ? 2 : 0),
+				 0);
+		late->reqs[i] = p->req;
+	}
+	assert_int_equal(pthread_create(&thread, NULL, finish_late, late), 0);
+	for (unsigned int i = 0; i < 20; i++) {
+		sum += drain(p->session);
+		assert_int_equal(peer_init(p), 0);
+	}
+	pthread_join(thread, NULL);
+	sum += drain(p->session);
+	assert_int_equal(sum, counted);
+	assert_int_equal(ledger_nr_nodes(p->session->ledger), 0);
+	free(late);
+	peer_free(p);
+}
+
 /* One driver's life; everything that can fail for want of memory may. */
 static void life(struct peer *p, int64_t *balance)
 {
@@ -302,6 +360,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_threads),
 		cmocka_unit_test(test_threads_with_losses),
+		cmocka_unit_test(test_late_replies),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_no_memory_for_long),
 	};
