@@ -254,6 +254,22 @@ static int parse_option(struct vm_options *opt, int c, const char *arg)
 	return -1;
 }
 
+/* What can only be judged once all options are known. */
+static int check_options(const struct vm_options *opt)
+{
+	if (opt->uml && opt->nr_qemu_args)
+		return vm_error("--qemu-arg does not go with --uml");
+	/* There, a device is a word of the kernel's command line, and its fields end with a colon. */
+	for (unsigned int i = 0; opt->uml && i < opt->nr_fs; i++) {
+		if (strpbrk(opt->fs[i].socket, ": \t\n\"'"))
+			return vm_error(
+				"--fs %s=%s: with --uml, the path may not have colons, "
+				"spaces or quotes",
+				opt->fs[i].tag, opt->fs[i].socket);
+	}
+	return 0;
+}
+
 /* Return: 0 to go on, 1 when --help was asked for, -1 after a message. */
 static int parse(struct vm_options *opt, int argc, char **argv)
 {
@@ -280,9 +296,7 @@ static int parse(struct vm_options *opt, int argc, char **argv)
 	opt->nr_command = (unsigned int)(argc - optind);
 	opt->command = opt->nr_command ? argv + optind : NULL;
 	opt->interactive = !opt->command && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
-	if (opt->uml && opt->nr_qemu_args)
-		return vm_error("--qemu-arg does not go with --uml");
-	return 0;
+	return check_options(opt);
 }
 
 /* Only asks whether we may open it: opening it is QEMU's business. */

@@ -55,6 +55,7 @@ enum stream_id {
  * @timed_out: @deadline_ns has passed
  * @output_closed: nobody reads our stdout any more
  * @stdin_started: COMMAND's stdin is being carried
+ * @lost_device: said that a back-end is gone
  * @raw_tty: the terminal is in raw mode, @tty is what it was
  */
 struct guest {
@@ -70,6 +71,7 @@ struct guest {
 	bool timed_out;
 	bool output_closed;
 	bool stdin_started;
+	bool lost_device;
 	bool raw_tty;
 	struct termios tty;
 	char *dir;
@@ -240,12 +242,26 @@ static void check_time(struct guest *g)
 		signal_child(g, SIGKILL);
 }
 
+/* Whoever waits for that device waits for ever: say so now, and not when --timeout strikes. */
+static void look_for_lost_device(struct guest *g, const struct vm_stream *s)
+{
+	static const char text[] = "Unexpected end-of-file before all data were read";
+
+	if (g->lost_device || g->opt->uml || !memmem(s->buf, s->len, text, sizeof(text) - 1))
+		return;
+	g->lost_device = true;
+	cli_error("a back-end has closed its connection: QEMU cannot use the device any more%s",
+		  g->raw_tty ? "\r" : "");
+}
+
 static void stream_done_reading(struct guest *g, enum stream_id id)
 {
 	struct vm_stream *s = &g->stream[id];
 
-	if (id == STREAM_CONSOLE)
+	if (id == STREAM_CONSOLE) {
 		vm_log_add(&g->log, s->buf, s->len);
+		look_for_lost_device(g, s);
+	}
 	if (id == STREAM_STATUS) {
 		vm_status_feed(&g->status, s->buf, s->len);
 		if (g->status.ready && !g->stdin_started) {

@@ -133,5 +133,6 @@ def test_backend_ends_at_sigterm_under_a_running_guest(plain_backend):
         assert shell.check("echo alive") == "alive\n"
         if not plain_backend.one_shot:
             assert not os.path.exists(plain_backend.socket)
+        assert shell.process.stderr.readline().startswith(b"fusewire vm: a back-end has closed its connection")
     finally:
         shell.kill()

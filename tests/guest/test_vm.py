@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`fusewire vm` itself: streams, exit status, errors, and that nothing stays behind."""
+import fcntl
 import os
+import pty
+import select
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
@@ -95,6 +100,44 @@ def test_closed_output():
     assert vm.wait(20) == 128 + signal.SIGPIPE
 
 
+@KINDS
+def test_terminal(options):
+    """With a terminal and no COMMAND, the guest's shell has a terminal, too; ours is as it was afterwards."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+    before = termios.tcgetattr(theirs)
+    vm = subprocess.Popen([guest.FUSEWIRE, "vm", *options], env=dict(guest.ENV, TERM="vt100"), stdin=theirs,
+                          stdout=theirs, stderr=theirs)
+    seen = b""
+
+    def wait_text(text):
+        nonlocal seen
+        while text not in seen:
+            assert select.select([ours], [], [], 30)[0], seen
+            seen += os.read(ours, 4096)
+        seen = seen[seen.index(text) + len(text):]
+
+    try:
+        wait_text(b"fusewire-vm:")
+        os.write(ours, b"stty size; tty; echo $TERM $((6 * 7))\r")
+        wait_text(b"33 77")
+        wait_text(b"/dev/ttyS")
+        wait_text(b"vt100 42")
+        # ^C is for the guest's shell, not for us.
+        os.write(ours, b"sleep 1000; echo no\r")
+        time.sleep(1)
+        os.write(ours, b"\x03")
+        wait_text(b"fusewire-vm:")
+        os.write(ours, b"exit 9\r")
+        assert vm.wait(20) == 9
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        vm.kill()
+        vm.wait()
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_dead_socket(tmp):
     path = os.path.join(tmp, "dead")
     with socket.socket(socket.AF_UNIX) as s:
@@ -126,9 +169,13 @@ def test_dead_socket(tmp):
     (["--add", "/etc/passwd:relative"], "absolute"),
     (["--timeout"], "needs a value"),
     (["--uml", "--qemu-arg", "x"], "does not go with"),
+    (["--uml", "--fs", "x={dir}/a:b"], "colons"),
     (["true"], "COMMAND comes after '--'"),
 ])
-def test_usage(options, text):
+def test_usage(options, text, tmp):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(os.path.join(tmp, "a:b"))
+    options = [o.replace("{dir}", tmp) for o in options]
     done = subprocess.run([guest.FUSEWIRE, "vm", *options], env=guest.ENV, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20, check=False)
     assert done.returncode == 2
