@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,21 @@ static bool process_is_ours(pid_t pid)
 	return false;
 }
 
+bool process_number(const char *name, int *ret_number)
+{
+	char *end;
+	long v;
+
+	if (name[0] < '0' || name[0] > '9')
+		return false;
+	errno = 0;
+	v = strtol(name, &end, 10);
+	if (errno || *end || v > INT_MAX)
+		return false;
+	*ret_number = (int)v;
+	return true;
+}
+
 int processes_signal(int sig)
 {
 	DIR *dir = opendir("/proc");
@@ -63,10 +79,10 @@ int processes_signal(int sig)
 	if (!dir)
 		return -errno;
 	while ((e = readdir(dir))) {
-		pid_t pid = (pid_t)atoi(e->d_name);
 		autoclose int fd = -1;
+		int pid;
 
-		if (pid <= 1 || pid == getpid())
+		if (!process_number(e->d_name, &pid) || pid <= 1 || pid == getpid())
 			continue;
 		fd = (int)syscall(SYS_pidfd_open, pid, 0);
 		if (fd < 0 || !process_is_ours(pid))

@@ -20,4 +20,7 @@
  */
 int processes_signal(int sig);
 
+/** process_number() - is the name of a directory entry in /proc a whole number? */
+bool process_number(const char *name, int *ret_number);
+
 #endif

@@ -39,6 +39,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "launch/deadfuse.h"
+#include "launch/processes.h"
 #include "launch/tracee.h"
 
 #define UNMOUNT_STOP_NS	    (500 * NSEC_PER_MSEC)
@@ -91,8 +92,8 @@ static int list_numbers(const char *path, int *numbers, int cap)
 	if (!dir)
 		return -errno;
 	while (nr < cap && (e = readdir(dir))) {
-		if (e->d_name[0] >= '0' && e->d_name[0] <= '9')
-			numbers[nr++] = atoi(e->d_name);
+		if (process_number(e->d_name, &numbers[nr]))
+			nr++;
 	}
 	closedir(dir);
 	return nr;

@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The channel service and daemons that garble, flood, die, clone and guess.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../base/cm.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "peer.h"
+
+static void test_garbage(void **state)
+{
+	struct test *t = *state;
+	struct channel_counts counts;
+	struct fuse_attr_out attr = { 0 };
+	struct request *req = getattr(2), *other = getattr(4), *third = getattr(6);
+
+	attach_ready(t, 0);
+	fake_submit(t->svc, req);
+	fake_submit(t->svc, other);
+	fake_submit(t->svc, third);
+	assert_true(send(t->daemon, "", 0, MSG_NOSIGNAL) == 0);
+	assert_true(send(t->daemon, "x", 1, MSG_NOSIGNAL) == 1);
+	assert_true(send(t->daemon, &attr, 15, MSG_NOSIGNAL) == 15);
+	daemon_reply(t->daemon, 98, 0, NULL, 0); /* never asked */
+	daemon_reply(t->daemon, UINT64_C(1) << 62 | 4, 0, NULL, 0); /* DESTROY was not sent */
+	daemon_reply(t->daemon, UINT64_C(1) << 62 | 16, 0, NULL, 0); /* no split */
+	daemon_reply(t->daemon, 3, -EAGAIN, NULL, 0); /* answer to an interrupt */
+	daemon_reply(t->daemon, 0, FUSE_NOTIFY_INVAL_INODE, &attr, 24);
+	daemon_reply(t->daemon, 0, 1000, NULL, 0);
+	daemon_send(t->daemon, 2, 0, &attr, sizeof(attr), 5); /* lies about its length */
+	assert_int_equal(fake_wait(req), -EIO);
+	daemon_reply(t->daemon, 4, 5, NULL, 0); /* positive error */
+	assert_int_equal(fake_wait(other), -EIO);
+	daemon_reply(t->daemon, 6, -ENOENT, &attr, sizeof(attr)); /* error with a body */
+	assert_int_equal(fake_wait(third), -EIO);
+	daemon_reply(t->daemon, 6, 0, &attr, sizeof(attr)); /* twice */
+	wait_count(&t->nr_notified, 1);
+	for (int i = 0; i < 1000; i++) {
+		channel_get_counts(t->svc, &counts);
+		if (counts.nr_unknown >= 4)
+			break;
+		usleep(1000);
+	}
+	assert_int_equal(counts.nr_unknown, 4);
+	assert_int_equal(counts.nr_malformed, 7);
+	assert_int_equal(counts.nr_notifications, 2);
+	assert_int_equal(third->nr_ends, 1);
+	assert_int_equal(t->nr_stopped, 0);
+	assert_int_equal(t->nr_lost, 0);
+	fake_free(req);
+	fake_free(other);
+	fake_free(third);
+}
+
+/* A reply longer than anything that we take; the request ends, and the next one works. */
+static void test_huge_reply(void **state)
+{
+	struct test *t = *state;
+	struct request *req = getattr(2), *big = read_of(4, 0, 65536), *next = getattr(6);
+	struct fuse_attr_out attr = { 0 };
+
+	attach_ready(t, 0);
+	fake_submit(t->svc, req);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, 2, 0, t->buf, (1 << 20) + (512 << 10));
+	assert_int_equal(fake_wait(req), -EIO);
+	fake_submit(t->svc, big);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, 4, 0, t->buf, (1 << 20) + (512 << 10));
+	assert_int_equal(fake_wait(big), -EIO);
+	fake_submit(t->svc, next);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, 6, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(next), 0);
+	fake_free(req);
+	fake_free(big);
+	fake_free(next);
+}
+
+static void test_out_of_order(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *req[200];
+
+	attach_ready(t, 0);
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		req[i] = getattr(2 + 2 * i);
+		fake_submit(t->svc, req[i]);
+	}
+	for (unsigned int i = array_size(req); i-- > 0;) {
+		attr.attr.ino = i;
+		daemon_reply(t->daemon, 2 + 2 * i, 0, &attr, sizeof(attr));
+		assert_int_equal(fake_wait(req[i]), 0);
+		assert_memory_equal(req[i]->body, &attr, sizeof(attr));
+		fake_free(req[i]);
+	}
+}
+
+/* More than the socket and the table hold: nothing blocks, nothing is lost, order is kept; FORGETs too. */
+static void test_flood(void **state)
+{
+	struct test *t = *state;
+	enum {
+		NR = 6000
+	};
+	struct request **req = calloc(NR, sizeof(*req));
+	struct fuse_attr_out attr = { 0 };
+	struct fuse_forget_in forget = { .nlookup = 1 };
+	uint64_t last = 0;
+
+	attach_ready(t, 0);
+	for (unsigned int i = 0; i < NR; i++) {
+		if (i % 2)
+			req[i] = fake_request(FUSE_FORGET, 2 + 2 * i, &forget, sizeof(forget), 0);
+		else
+			req[i] = getattr(2 + 2 * i);
+		req[i]->body = realloc(req[i]->body, 4096);
+		fake_submit(t->svc, req[i]);
+	}
+	for (unsigned int i = 0; i < NR; i++) {
+		daemon_receive(t, t->daemon);
+		assert_true(t->in.unique > last);
+		last = t->in.unique;
+		assert_int_equal(t->in.opcode, i % 2 ? FUSE_FORGET : FUSE_GETATTR);
+		if (i % 2 == 0)
+			daemon_reply(t->daemon, t->in.unique, 0, &attr, sizeof(attr));
+	}
+	for (unsigned int i = 0; i < NR; i++) {
+		assert_int_equal(fake_wait(req[i]), 0);
+		fake_free(req[i]);
+	}
+	free(req);
+}
+
+/* Large writes that do not fit the socket together. */
+static void test_flood_large(void **state)
+{
+	struct test *t = *state;
+	struct request *req[64];
+	char *data = malloc(1 << 20);
+	struct iovec iov = { data, 1 << 20 };
+	struct fuse_write_in arg = { .size = 1 << 20 };
+	struct fuse_write_out out = { .size = 1 << 20 };
+
+	attach_ready(t, 0);
+	fill(data, 0, 1 << 20);
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		req[i] = fake_request(FUSE_WRITE, 2 + 2 * i, &arg, sizeof(arg), sizeof(out));
+		req[i]->payload = &iov;
+		req[i]->nr_payload = 1;
+		fake_submit(t->svc, req[i]);
+	}
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		assert_int_equal(daemon_receive(t, t->daemon), 80 + (1 << 20));
+		assert_int_equal(t->in.unique, 2 + 2 * i);
+		daemon_reply(t->daemon, t->in.unique, 0, &out, sizeof(out));
+	}
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		assert_int_equal(fake_wait(req[i]), 0);
+		fake_free(req[i]);
+	}
+	free(data);
+}
+
+/* Death with requests unsent, sent, split and half answered: each ends once with EIO; then a new daemon. */
+static void test_death_and_restart(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *req[1500], *split[20], *again = getattr(9998);
+
+	attach_ready(t, 4096);
+	for (unsigned int i = 0; i < array_size(split); i++) {
+		split[i] = read_of(10002 + 2 * i, 0, 16384);
+		fake_submit(t->svc, split[i]);
+	}
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		req[i] = getattr(2 + 2 * i);
+		req[i]->body = realloc(req[i]->body, 4096);
+		fake_submit(t->svc, req[i]);
+	}
+	daemon_receive(t, t->daemon);
+	daemon_answer_read(t, t->daemon, SIZE_MAX);
+	close_fd(&t->daemon);
+	wait_count(&t->nr_lost, 1);
+	for (unsigned int i = 0; i < array_size(split); i++) {
+		int err = fake_wait(split[i]);
+
+		/* The first has its first part. */
+		assert_true(err == -EIO || (!err && !i));
+		fake_free(split[i]);
+	}
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		assert_int_equal(fake_wait(req[i]), -EIO);
+		fake_free(req[i]);
+	}
+	assert_int_equal(fake_nr_died, 1);
+	fake_submit(t->svc, again);
+	assert_int_equal(fake_wait(again), -EIO);
+	fake_free(again);
+
+	attach_ready(t, 0);
+	assert_int_equal(fake_nr_restarted, 2);
+	again = getattr(2);
+	fake_submit(t->svc, again);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(again), 0);
+	fake_free(again);
+}
+
+static void test_init_refused(void **state)
+{
+	struct test *t = *state;
+	struct fuse_init_out old = good_init;
+
+	attach(t, 0);
+	old.minor = 8;
+	daemon_reply(t->daemon, t->in.unique, 0, &old, sizeof(old));
+	wait_count(&t->nr_lost, 1);
+	assert_non_null(t->why);
+	assert_int_equal(t->nr_ready, 0);
+	assert_int_equal(fake_nr_died, 0);
+	assert_int_equal(daemon_receive(t, t->daemon), 0);
+	close_fd(&t->daemon);
+
+	attach(t, 0);
+	close_fd(&t->daemon);
+	wait_count(&t->nr_lost, 2);
+	attach_ready(t, 0);
+}
+
+static void test_attach_twice(void **state)
+{
+	struct test *t = *state;
+	int ours, theirs;
+
+	attach_ready(t, 0);
+	make_pair(&ours, &theirs);
+	assert_int_equal(channel_attach(t->svc, ours, &no_limits), -EBUSY);
+	close(ours);
+	close(theirs);
+}
+
+static void test_stop(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *req = getattr(2), *late = getattr(4);
+
+	attach_ready(t, 0);
+	fake_submit(t->svc, req);
+	daemon_receive(t, t->daemon);
+	assert_int_equal(channel_stop(t->svc), 0);
+	fake_submit(t->svc, late);
+	assert_int_equal(fake_wait(late), -EIO);
+	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(req), 0);
+	daemon_receive(t, t->daemon);
+	assert_int_equal(t->in.opcode, FUSE_DESTROY);
+	daemon_reply(t->daemon, t->in.unique, 0, NULL, 0);
+	daemon_reply(t->daemon, t->in.unique, 0, NULL, 0);
+	wait_count(&t->nr_stopped, 1);
+	channel_close(t->svc);
+	wait_count(&t->nr_lost, 1);
+	assert_int_equal(t->nr_stopped, 1);
+	fake_free(req);
+	fake_free(late);
+}
+
+static void test_interrupt(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *req = getattr(2);
+	struct fuse_interrupt_in arg;
+
+	attach_ready(t, 0);
+	t->svc->ops->interrupt(t->svc, 2); /* not there yet: nothing is sent */
+	fake_submit(t->svc, req);
+	daemon_receive(t, t->daemon);
+	t->svc->ops->interrupt(t->svc, 2);
+	assert_int_equal(daemon_receive(t, t->daemon), 48);
+	assert_int_equal(t->in.opcode, FUSE_INTERRUPT);
+	assert_int_equal(t->in.unique, 3);
+	memcpy(&arg, t->buf + sizeof(t->in), sizeof(arg));
+	assert_int_equal(arg.unique, 2);
+	daemon_reply(t->daemon, 3, -EAGAIN, NULL, 0);
+	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(req), 0);
+	fake_free(req);
+}
+
+/* libfuse's way: the clone is there before INIT is read, and nobody reads the first socket any more. */
+static void test_clone(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *a = getattr(2), *b = getattr(4);
+	int ours, second = -1;
+
+	make_pair(&ours, &t->daemon);
+	assert_int_equal(channel_attach(t->svc, ours, &no_limits), 0);
+	make_pair(&ours, &t->clone);
+	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
+	daemon_receive(t, t->clone);
+	assert_int_equal(t->in.opcode, FUSE_INIT);
+	daemon_reply(t->clone, t->in.unique, 0, &good_init, sizeof(good_init));
+	wait_count(&t->nr_ready, 1);
+
+	fake_submit(t->svc, a);
+	fake_submit(t->svc, b);
+	daemon_receive(t, t->clone);
+	assert_int_equal(t->in.unique, 2);
+	/* The second waits for a free thread: it comes with a clone of its own. */
+	make_pair(&ours, &second);
+	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
+	daemon_receive(t, second);
+	assert_int_equal(t->in.unique, 4);
+	/* The thread ends without having read: its request goes to another, when that is free. */
+	close_fd(&second);
+	daemon_reply(t->clone, 2, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(a), 0);
+	daemon_receive(t, t->clone);
+	assert_int_equal(t->in.unique, 4);
+	daemon_reply(t->clone, 4, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(b), 0);
+	assert_int_equal(t->nr_lost, 0);
+	fake_free(a);
+	fake_free(b);
+}
+
+/* The VFS would keep these from a daemon that mounted read-only. */
+static void test_read_only(void **state)
+{
+	struct test *t = *state;
+	static const struct {
+		uint32_t opcode, flags;
+		int error;
+	} cases[] = {
+		{ FUSE_OPEN, 0, 0 },
+		{ FUSE_OPEN, 02, -EROFS },
+		{ FUSE_OPEN, 01, -EROFS },
+		{ FUSE_OPEN, 01000, -EROFS },
+		{ FUSE_CREATE, 0, -EROFS },
+		{ FUSE_UNLINK, 0, -EROFS },
+		{ FUSE_SETATTR, 0, -EROFS },
+		{ FUSE_WRITE, 0, -EROFS },
+		{ FUSE_COPY_FILE_RANGE_64, 0, -EROFS },
+		{ FUSE_READLINK, 0, 0 },
+	};
+
+	t->read_only = true;
+	attach_ready(t, 0);
+	for (unsigned int i = 0; i < array_size(cases); i++) {
+		struct fuse_open_in arg = { .flags = cases[i].flags };
+		struct request *req =
+			fake_request(cases[i].opcode, 2 + 2 * i, &arg, sizeof(arg), 4096);
+
+		fake_submit(t->svc, req);
+		if (!cases[i].error) {
+			daemon_receive(t, t->daemon);
+			daemon_reply(t->daemon, req->in->unique, 0, NULL, 0);
+		}
+		assert_int_equal(fake_wait(req), cases[i].error);
+		fake_free(req);
+	}
+}
+
+/* A daemon with a small buffer gets the forgets in pieces, none is lost, and longer messages are refused. */
+static void test_small_buffer(void **state)
+{
+	struct test *t = *state;
+	struct {
+		struct fuse_batch_forget_in in;
+		struct fuse_forget_one one[250];
+	} arg = { .in = { .count = 250 } };
+	/* 509 entries fit one message, 510 do not. */
+	static const unsigned int counts[] = { 509, 510, 2000 };
+	char *args = calloc(1, 8 + 2000 * 16);
+	uint64_t next = 1;
+
+	t->max_write = 4096;
+	attach_ready(t, 0);
+	for (unsigned int i = 0; i < array_size(counts); i++) {
+		struct request *req = fake_request(FUSE_BATCH_FORGET, 2, &arg, sizeof(arg), 0);
+		unsigned int seen = 0, nr_messages = 0;
+		struct fuse_batch_forget_in *in = (void *)args;
+		struct fuse_forget_one *one = (void *)(args + sizeof(*in));
+
+		in->count = counts[i];
+		for (unsigned int j = 0; j < counts[i]; j++)
+			one[j].nodeid = next + j;
+		fake_set_message(req, args, sizeof(*in) + counts[i] * sizeof(*one));
+		fake_submit(t->svc, req);
+		while (seen < counts[i]) {
+			assert_in_range(daemon_receive(t, t->daemon), 48, 8192);
+			memcpy(&arg.in, t->buf + sizeof(t->in), sizeof(arg.in));
+			assert_int_equal(t->in.len, 48 + arg.in.count * 16);
+			for (unsigned int j = 0; j < arg.in.count; j++) {
+				struct fuse_forget_one f;
+
+				memcpy(&f, t->buf + 48 + j * 16, sizeof(f));
+				assert_int_equal(f.nodeid, next++);
+			}
+			seen += arg.in.count;
+			nr_messages++;
+		}
+		assert_int_equal(seen, counts[i]);
+		assert_int_equal(nr_messages, (counts[i] + 508) / 509);
+		assert_int_equal(fake_wait(req), 0);
+		fake_free(req);
+	}
+	free(args);
+}
+
+/* A daemon's thread that answers everything as fast as it can, also what it was not asked. */
+struct hostile {
+	int fd;
+	bool stop;
+};
+
+static void *hostile_run(void *arg)
+{
+	struct hostile *h = arg;
+	uint64_t unique = 2;
+
+	while (!__atomic_load_n(&h->stop, __ATOMIC_RELAXED)) {
+		struct fuse_out_header out = { .len = 16, .error = -ENOENT, .unique = unique };
+
+		unique = unique % 64 + 2;
+		if (send(h->fd, &out, sizeof(out), MSG_NOSIGNAL) < 0)
+			break;
+	}
+	return NULL;
+}
+
+static void *drain_run(void *arg)
+{
+	struct hostile *h = arg;
+	static char buf[4096];
+
+	while (recv(h->fd, buf, sizeof(buf), 0) > 0)
+		continue;
+	return NULL;
+}
+
+static void test_hostile_early_replies(void **state)
+{
+	struct test *t = *state;
+	struct hostile h = { 0 };
+	pthread_t sender, drain;
+
+	attach_ready(t, 0);
+	h.fd = t->daemon;
+	assert_int_equal(pthread_create(&sender, NULL, hostile_run, &h), 0);
+	assert_int_equal(pthread_create(&drain, NULL, drain_run, &h), 0);
+	for (unsigned int i = 0; i < 3000; i++) {
+		struct request *req = getattr(2 + i * 2 % 64);
+
+		fake_submit(t->svc, req);
+		assert_int_equal(fake_wait(req), -ENOENT);
+		fake_free(req);
+	}
+	__atomic_store_n(&h.stop, true, __ATOMIC_RELAXED);
+	channel_close(t->svc);
+	pthread_join(sender, NULL);
+	pthread_join(drain, NULL);
+	wait_count(&t->nr_lost, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+		T(test_garbage),      T(test_huge_reply),
+		T(test_out_of_order), T(test_flood),
+		T(test_flood_large),  T(test_death_and_restart),
+		T(test_init_refused), T(test_attach_twice),
+		T(test_stop),	      T(test_interrupt),
+		T(test_clone),	      T(test_read_only),
+		T(test_small_buffer), T(test_hostile_early_replies),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
