@@ -212,6 +212,12 @@ void device_set_status(struct device *dev, uint8_t status)
 void device_service_died(struct device *dev)
 {
 	fuse_session_daemon_lost(dev->session);
+	/*
+	 * A queue thread may hold a request whose ids it has looked up before that. Once it has parked, the request was
+	 * submitted: to the daemon that is gone, not to the next one.
+	 */
+	queue_pause_all(dev);
+	queue_resume_all(dev);
 }
 
 void device_service_restarted(struct device *dev)

@@ -44,7 +44,8 @@ void device_free(struct device *dev);
 
 /**
  * device_service_died() - the service lost its file system: it has ended (or will end, with an error) every
- * request itself; node ids and handles given out so far mean nothing any more. Context: any thread.
+ * request itself; node ids and handles given out so far mean nothing any more. Call it
+ * before a fresh file system gets requests. Context: any thread but a queue's; waits for the queue threads' current batches.
  */
 void device_service_died(struct device *dev);
 /**

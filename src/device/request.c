@@ -509,9 +509,11 @@ static void request_reply_data(struct request *req, bool delivered, const struct
 
 void request_reply(struct request *req, int error, struct iovec *iov, unsigned int nr)
 {
+	static const uint8_t zeros[sizeof(struct fuse_open_out)];
 	bool delivered = request_claim(req);
 	void *body = NULL, *heap = NULL;
 	size_t len = 0;
+	int failed;
 
 	if (!request_has_reply(req)) {
 		error = 0;
@@ -527,7 +529,14 @@ void request_reply(struct request *req, int error, struct iovec *iov, unsigned i
 		if (!body && len)
 			error = -ENOMEM;
 	}
+	failed = error;
 	error = request_finish(req, error, body, len, delivered);
+	if (failed && !error && request_has_reply(req)) {
+		/* The session made a success of it: OPEN that the daemon does not implement. */
+		body = (void *)(uintptr_t)zeros;
+		len = fuse_session_finish_zeros(&req->fuse);
+		assert(len <= sizeof(zeros));
+	}
 	if (delivered)
 		request_deliver(req, error, body, error ? 0 : len);
 	else

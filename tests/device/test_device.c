@@ -622,6 +622,25 @@ static void test_service_restart_makes_stale(void **state)
 			 0);
 }
 
+/* A driver that does not know files without OPEN is told that the file is open. */
+static void test_open_not_implemented(void **state)
+{
+	struct rig *rig = *state;
+	struct fuse_open_in in = {};
+	struct rig_slot *slot = rig_slot(rig, 0);
+	uint64_t node;
+
+	assert_int_equal(rig_init(rig), 0);
+	assert_int_equal(rig_lookup(rig, "f", &node), 0);
+	rig_hold(rig, FUSE_OPEN);
+	rig_send(rig, 1, slot, FUSE_OPEN, node, &in, sizeof(in), sizeof(struct fuse_open_out));
+	request_reply(rig_take(rig), -ENOSYS, NULL, 0);
+	assert_int_equal(rig_wait(rig, 1, &slot), 32);
+	assert_int_equal(reply_error(slot), 0);
+	for (unsigned int i = 16; i < 32; i++)
+		assert_int_equal(slot->reply[i], 0);
+}
+
 static void test_disabled_queue_takes_nothing(void **state)
 {
 	struct rig *rig = *state;
@@ -687,6 +706,7 @@ int main(int argc, char **argv)
 		T(memory_changes_under_requests),
 		T(dirty_log),
 		T(service_restart_makes_stale),
+		T(open_not_implemented),
 		T(disabled_queue_takes_nothing),
 		T(kick_descriptor_closed),
 	};
