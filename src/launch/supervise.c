@@ -43,7 +43,7 @@
  * Socket buffer, each way. A message must fit as a whole, and all replies that may be under way together
  * should. Where we may not raise it, the kernel's limit (net.core.wmem_max) holds.
  */
-#define SUPERVISE_SOCKET_BYTES (8 << 20)
+#define SUPERVISE_SOCKET_BYTES (16 << 20)
 
 /* How long, and over how many other calls, to wait for a call that was made to happen. */
 #define SUPERVISE_REPLACE_MS	1000

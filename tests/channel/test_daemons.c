@@ -378,6 +378,43 @@ static void test_read_only(void **state)
 	}
 }
 
+/* The socket's buffer could not be enlarged: the driver is told to keep to what fits, and larger READs are split. */
+static void test_small_socket(void **state)
+{
+	struct test *t = *state;
+	const int bytes = 100 << 10;
+	struct request *req = read_of(2, 0, 256 << 10);
+	uint32_t max_write;
+	int ours;
+
+	make_pair(&ours, &t->daemon);
+	assert_int_equal(setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+	assert_int_equal(channel_attach(t->svc, ours, &no_limits), 0);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, t->in.unique, 0, &good_init, sizeof(good_init));
+	wait_count(&t->nr_ready, 1);
+	max_write = t->svc->init_out.max_write;
+	assert_in_range(max_write, 4096, 51200);
+	assert_int_equal(max_write % 4096, 0);
+	assert_int_equal(t->svc->init_out.max_pages, max_write / 4096);
+	fake_submit(t->svc, req);
+	while (!fake_ended(req)) {
+		struct fuse_read_in arg;
+
+		/* All parts but the last are as large as it gets. */
+		daemon_receive(t, t->daemon);
+		memcpy(&arg, t->buf + sizeof(t->in), sizeof(arg));
+		assert_in_range(arg.size, 1, 51200);
+		daemon_answer_read(t, t->daemon, SIZE_MAX);
+		if (arg.offset + arg.size == 256 << 10)
+			break;
+	}
+	assert_int_equal(fake_wait(req), 0);
+	assert_int_equal(req->body_len, 256 << 10);
+	check_pattern(req->body, 0, 256 << 10);
+	fake_free(req);
+}
+
 /* A daemon with a small buffer gets the forgets in pieces, none is lost, and longer messages are refused. */
 static void test_small_buffer(void **state)
 {
@@ -484,13 +521,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-		T(test_garbage),      T(test_huge_reply),
-		T(test_out_of_order), T(test_flood),
-		T(test_flood_large),  T(test_death_and_restart),
-		T(test_init_refused), T(test_attach_twice),
-		T(test_stop),	      T(test_interrupt),
-		T(test_clone),	      T(test_read_only),
-		T(test_small_buffer), T(test_hostile_early_replies),
+		T(test_garbage),      T(test_huge_reply),   T(test_out_of_order),
+		T(test_flood),	      T(test_flood_large),  T(test_death_and_restart),
+		T(test_init_refused), T(test_attach_twice), T(test_stop),
+		T(test_interrupt),    T(test_clone),	    T(test_read_only),
+		T(test_small_buffer), T(test_small_socket), T(test_hostile_early_replies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,13 +42,15 @@ static int socket_set_passcred(int fd, int on)
 static void apply_limits(struct channel *ch)
 {
 	struct fuse_init_out *init = &ch->svc.init_out;
-	size_t fits = ch->send_max - CHANNEL_PAGE;
+	bool small = ch->send_max < 2 * CHANNEL_READ_MAX;
+	/* Several messages shall fit at a time. */
+	size_t fits = small ? ch->send_max / 4 : ch->send_max - CHANNEL_PAGE;
 	uint32_t daemon_write = init->max_write;
 
 	ch->message_max = max_of((size_t)CHANNEL_MIN_BUFFER, (size_t)daemon_write +
 								     sizeof(struct fuse_in_header) +
 								     sizeof(struct fuse_write_in));
-	if (ch->send_max < CHANNEL_READ_MAX + CHANNEL_PAGE) {
+	if (small) {
 		uint32_t pages = (uint32_t)(fits / CHANNEL_PAGE);
 
 		init->max_write = min_of(daemon_write, pages * CHANNEL_PAGE);
@@ -60,7 +62,7 @@ static void apply_limits(struct channel *ch)
 				"larger (net.core.wmem_max)",
 				init->max_write);
 	}
-	fits = min_of(fits, (size_t)CHANNEL_READ_MAX);
+	fits = min_of(fits - fits % CHANNEL_PAGE, (size_t)CHANNEL_READ_MAX);
 	ch->read_limit = min_of(ch->read_limit, (uint32_t)fits);
 }
 
@@ -375,7 +377,11 @@ int channel_attach(struct service *svc, int fd, const struct channel_limits *lim
 		err = channel_add_socket(ch, 0, fd);
 	if (!err) {
 		ch->send_max = send_max;
-		ch->reply_bytes_max = send_max;
+		/*
+		 * The kernel counts what a message takes in memory, up to twice its length. A daemon that
+		 * does not wait for room (O_NONBLOCK) would lose its reply.
+		 */
+		ch->reply_bytes_max = send_max / 2;
 		ch->read_limit = limits->max_read ? max_of(limits->max_read, CHANNEL_PAGE)
 						  : CHANNEL_READ_MAX;
 		ch->read_only = limits->read_only;
