@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -202,13 +203,17 @@ static void launch_reap(struct launch *l)
 	for (;;) {
 		/* Held over waitpid(): a process that is signalled under the lock is not reaped. */
 		pthread_mutex_lock(&l->lock);
-		pid = waitpid(-1, &status, WNOHANG);
-		if (pid == l->main_pid)
+		pid = waitpid(-1, &status, WNOHANG | __WALL);
+		if (pid == l->main_pid && !WIFSTOPPED(status))
 			l->main_reaped = true;
 		pthread_mutex_unlock(&l->lock);
 		if (pid <= 0)
 			break;
-		launch_note_end(l, pid, status);
+		/* A thread that stopped too late for launch_unmount(), which is its tracer: let it go. */
+		if (WIFSTOPPED(status))
+			ptrace(PTRACE_DETACH, pid, NULL, NULL);
+		else
+			launch_note_end(l, pid, status);
 	}
 	if (pid < 0 && errno == ECHILD)
 		l->nothing_left = true;
