@@ -466,10 +466,12 @@ struct request *rig_take(struct rig *rig)
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += 10;
 	pthread_mutex_lock(&rs->lock);
-	while (!rs->nr_held)
-		assert_int_equal(pthread_cond_timedwait(&rs->changed, &rs->lock, &until), 0);
-	req = rs->held[--rs->nr_held];
+	while (!rs->nr_held && pthread_cond_timedwait(&rs->changed, &rs->lock, &until) == 0)
+		continue;
+	if (rs->nr_held)
+		req = rs->held[--rs->nr_held];
 	pthread_mutex_unlock(&rs->lock);
+	assert_non_null(req);
 	return req;
 }
 

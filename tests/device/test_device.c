@@ -264,6 +264,31 @@ static void test_session_end_pays_back(void **state)
 	assert_int_equal(rig_lookup(rig, "f", &node[0]), 0);
 }
 
+/* A daemon with threads must not hear that a node is forgotten while it releases a file of it. */
+static void test_payback_in_order(void **state)
+{
+	struct rig *rig = *state;
+	struct rig_slot *slot = rig_slot(rig, 0);
+	uint64_t node, fh[3];
+
+	assert_int_equal(rig_init(rig), 0);
+	assert_int_equal(rig_lookup(rig, "f", &node), 0);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(rig_open(rig, node, &fh[i]), 0);
+	rig_hold(rig, FUSE_RELEASE);
+	rig_send_raw(rig, 1, slot, rig_message(rig, slot, FUSE_DESTROY, 0, NULL, 0), 16);
+	for (unsigned int i = 0; i < 3; i++) {
+		struct request *req = rig_take(rig);
+
+		assert_true(rig_quiet(rig, 1, 20));
+		assert_true(rig_count64(rig, &rig->service->nr_forgotten) == 0);
+		rig_answer(rig, req);
+	}
+	assert_int_equal(rig_wait(rig, 1, NULL), 16);
+	assert_int_equal(rig_count(rig, &rig->service->nr_of[FUSE_RELEASE]), 3);
+	assert_true(rig_count64(rig, &rig->service->nr_forgotten) == 1);
+}
+
 static void test_second_init_ends_session(void **state)
 {
 	struct rig *rig = *state;
@@ -693,6 +718,7 @@ int main(int argc, char **argv)
 		T(stop_gets_answer_in_time),
 		T(direct_after_abandon),
 		T(session_end_pays_back),
+		T(payback_in_order),
 		T(second_init_ends_session),
 		T(reset_ends_session),
 		T(payback_without_answer),
