@@ -25,6 +25,8 @@ void cli_set_command(const char *name);
 /* One entry point per subcommand: argv[0] is its name; returns the exit status. */
 int cli_run(int argc, char **argv);
 int cli_null(int argc, char **argv);
+int cli_bench(int argc, char **argv);
+int cli_mount(int argc, char **argv);
 int cli_vm(int argc, char **argv);
 
 #endif

@@ -154,10 +154,9 @@ static void notify_systemd(void)
 			 strerror(errno));
 }
 
-static void notify_ready(const struct serve *s)
+void serve_notify_ready(int fd)
 {
 	static const char ready[] = "READY=1\n";
-	int fd = s->opts->ready_fd;
 
 	if (fd >= 0 && write(fd, ready, sizeof(ready) - 1) < 0)
 		log_warn("cannot write to --ready-fd %d: %s", fd, strerror(errno));
@@ -187,7 +186,7 @@ int serve_start(struct serve *s, struct service *svc)
 	}
 	log_info("serving tag '%s' on %s", s->opts->device.tag,
 		 s->opts->socket_path ? s->opts->socket_path : "the given descriptor");
-	notify_ready(s);
+	serve_notify_ready(s->opts->ready_fd);
 	return 0;
 }
 

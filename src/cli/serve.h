@@ -46,6 +46,12 @@ int must_check serve_listen(struct serve *serve);
  */
 int must_check serve_start(struct serve *serve, struct service *svc);
 
+/**
+ * serve_notify_ready() - tell whoever started us that we are ready: a line to @fd, and systemd's NOTIFY_SOCKET.
+ * @fd: of --ready-fd, closed here; -1 for none
+ */
+void serve_notify_ready(int fd);
+
 /** serve_run() - run the control loop until serve_end(). Return: its status. */
 int serve_run(struct serve *serve);
 /** serve_end() - make serve_run() return @status. Context: loop thread. */

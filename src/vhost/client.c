@@ -22,6 +22,7 @@
 struct vhost_client {
 	int sock;
 	int mem_fd;
+	int err_fd;
 	uint8_t *mem;
 	size_t mem_bytes;
 	size_t arena_off;
@@ -104,6 +105,17 @@ static int client_ask(struct vhost_client *c, uint32_t request, const void *payl
 	return recv_exact(c->sock, reply, reply_size);
 }
 
+/* Back-ends answer a queue that they do not have in ways of their own, some by their end: ask first. */
+static int client_check_queues(struct vhost_client *c)
+{
+	uint64_t nr = 0;
+	int err = client_ask(c, VHOST_USER_GET_QUEUE_NUM, NULL, 0, &nr, sizeof(nr));
+
+	if (err < 0)
+		return err;
+	return nr < c->config.nr_queues ? -ERANGE : 0;
+}
+
 static int client_negotiate(struct vhost_client *c)
 {
 	uint64_t want = bit64(VIRTIO_F_VERSION_1) | bit64(VHOST_USER_F_PROTOCOL_FEATURES);
@@ -130,6 +142,8 @@ static int client_negotiate(struct vhost_client *c)
 		c->protocol_features = protocol & bit64(VHOST_USER_PROTOCOL_F_MQ);
 		err = client_send(c, VHOST_USER_SET_PROTOCOL_FEATURES, &c->protocol_features,
 				  sizeof(c->protocol_features), -1);
+		if (err == 0 && c->protocol_features)
+			err = client_check_queues(c);
 	}
 	if (err == 0)
 		err = client_send(c, VHOST_USER_SET_OWNER, NULL, 0, -1);
@@ -214,6 +228,8 @@ static int client_start_ring(struct vhost_client *c, unsigned int index)
 		err = client_send(c, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), -1);
 	if (err == 0)
 		err = client_send(c, VHOST_USER_SET_VRING_CALL, &fd_index, 8, r->call_fd);
+	if (err == 0 && c->err_fd >= 0)
+		err = client_send(c, VHOST_USER_SET_VRING_ERR, &fd_index, 8, c->err_fd);
 	if (err == 0)
 		err = client_send(c, VHOST_USER_SET_VRING_KICK, &fd_index, 8, r->kick_fd);
 	state.num = 1;
@@ -226,6 +242,11 @@ static int client_start_rings(struct vhost_client *c)
 {
 	int err = 0;
 
+	if (c->config.watch_errors) {
+		c->err_fd = eventfd_new();
+		if (c->err_fd < 0)
+			return c->err_fd;
+	}
 	for (unsigned int i = 0; i < c->config.nr_queues && err == 0; i++)
 		err = client_start_ring(c, i);
 	return err;
@@ -249,7 +270,7 @@ int vhost_client_new(struct vhost_client **ret_client, const struct vhost_client
 	if (!c)
 		return -ENOMEM;
 	c->config = *config;
-	c->sock = c->mem_fd = -1;
+	c->sock = c->mem_fd = c->err_fd = -1;
 	c->rings = calloc(config->nr_queues, sizeof(*c->rings));
 	for (unsigned int i = 0; c->rings && i < config->nr_queues; i++)
 		c->rings[i].kick_fd = c->rings[i].call_fd = -1;
@@ -294,6 +315,7 @@ void vhost_client_free(struct vhost_client *c)
 	if (c->mem)
 		munmap(c->mem, c->mem_bytes);
 	close_fd(&c->mem_fd);
+	close_fd(&c->err_fd);
 	free(c);
 }
 
@@ -306,6 +328,16 @@ const struct vhost_client_ring *vhost_client_ring(const struct vhost_client *c, 
 uint64_t vhost_client_features(const struct vhost_client *c)
 {
 	return c->features;
+}
+
+int vhost_client_socket(const struct vhost_client *c)
+{
+	return c->sock;
+}
+
+int vhost_client_err_fd(const struct vhost_client *c)
+{
+	return c->err_fd;
 }
 
 void *vhost_client_arena(const struct vhost_client *c)

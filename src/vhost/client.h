@@ -26,6 +26,7 @@ struct vhost_client;
  * @event_idx: use event indices if the back-end offers them
  * @indirect_max: segments of the longest chain that goes into an indirect table, if the back-end offers those; 0: none
  * @arena_bytes: shared memory for requests, beside the rings
+ * @watch_errors: give the back-end a descriptor for the errors of all rings: vhost_client_err_fd()
  */
 struct vhost_client_config {
 	const char *path;
@@ -35,6 +36,7 @@ struct vhost_client_config {
 	bool event_idx;
 	uint32_t indirect_max;
 	size_t arena_bytes;
+	bool watch_errors;
 };
 
 /**
@@ -53,7 +55,8 @@ struct vhost_client_ring {
  * vhost_client_new() - connect, negotiate, share memory, start all rings.
  * @ret_why: on error a static text: which step failed
  *
- * Return: 0; -EOPNOTSUPP when the back-end does not offer what @config insists on; -EPROTO for a wrong reply;
+ * Return: 0; -EOPNOTSUPP when the back-end does not offer what @config insists on; -ERANGE when it says
+ * that it has fewer queues; -EPROTO for a wrong reply;
  * -ETIMEDOUT; negative errno.
  */
 int must_check vhost_client_new(struct vhost_client **ret_client,
@@ -66,6 +69,10 @@ const struct vhost_client_ring *vhost_client_ring(const struct vhost_client *cli
 						  unsigned int index);
 /** vhost_client_features() - virtio features that were negotiated. */
 uint64_t vhost_client_features(const struct vhost_client *client);
+/** vhost_client_socket() - the connection, for poll(2): at this point every reply was read, so readable means gone or wrong. */
+int vhost_client_socket(const struct vhost_client *client);
+/** vhost_client_err_fd() - non-blocking; readable when the back-end gave up a ring. -1 without config.watch_errors. */
+int vhost_client_err_fd(const struct vhost_client *client);
 /** vhost_client_arena() - config.arena_bytes of shared memory for requests, page-aligned. */
 void *vhost_client_arena(const struct vhost_client *client);
 

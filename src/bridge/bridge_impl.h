@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the files of the bridge share; private to them.
+ *
+ * A queue's ring, slots and counters belong to its thread while that runs, otherwise to the owner's thread.
+ */
+#ifndef FUSEWIRE_BRIDGE_BRIDGE_IMPL_H
+#define FUSEWIRE_BRIDGE_BRIDGE_IMPL_H
+
+#include <pthread.h>
+
+#include "bridge/bridge.h"
+#include "fuse/abi.h"
+#include "fuse/opcode.h"
+#include "vhost/client.h"
+
+/** BRIDGE_DATA_MAX - payload of one request or reply: what INIT is bounded by. */
+#define BRIDGE_DATA_MAX (1u << 20)
+/** BRIDGE_PAGE - payload is aligned to this. */
+#define BRIDGE_PAGE 4096u
+/** BRIDGE_SMALL_IN - requests up to this size fit a small slot, bytes with header. */
+#define BRIDGE_SMALL_IN 2048u
+/** BRIDGE_SMALL_OUT - replies up to this size fit a small slot, bytes behind the header. */
+#define BRIDGE_SMALL_OUT BRIDGE_PAGE
+/** BRIDGE_NR_SMALL - small slots per queue: requests like SETLKW may stay for ever. */
+#define BRIDGE_NR_SMALL 256u
+/** BRIDGE_NR_LARGE - large slots per queue; one of them is where the next request is read to. */
+#define BRIDGE_NR_LARGE 32u
+/** BRIDGE_LOCKS_MAX - SETLKW under way per queue; more get ENOLCK, so that an unlock always finds a slot. */
+#define BRIDGE_LOCKS_MAX (BRIDGE_NR_SMALL / 2)
+/** BRIDGE_SEGS_MAX - descriptors of the longest chain: header, arguments, payload; header, body. */
+#define BRIDGE_SEGS_MAX 5
+/** BRIDGE_HDR_WRITE - header and arguments of WRITE: in front of a page boundary, the payload is aligned. */
+#define BRIDGE_HDR_WRITE (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
+/** BRIDGE_HIPRIO_SLOTS - FORGETs under way. */
+#define BRIDGE_HIPRIO_SLOTS 512u
+/** BRIDGE_HIPRIO_BYTES - memory of one: header and the longest argument, padded; out header. */
+#define BRIDGE_HIPRIO_BYTES 128u
+
+/**
+ * struct bridge_slot - shared memory for one request and its reply.
+ * @in: the request's header; what follows is contiguous
+ * @in_room: bytes at @in
+ * @out: the reply's header, contiguous with its body
+ * @out_room: bytes at @out
+ * @unique: of the request that is under way
+ * @opcode: its opcode
+ * @large: which of the two free lists it belongs to
+ * @busy: with the device
+ */
+struct bridge_slot {
+	uint8_t *in;
+	size_t in_room;
+	uint8_t *out;
+	size_t out_room;
+	uint64_t unique;
+	uint32_t opcode;
+	bool large;
+	bool busy;
+};
+
+/**
+ * struct bridge_queue - one request queue.
+ * @bridge: whose
+ * @index: of the virtqueue, ≥ 1
+ * @ring: rings and descriptors
+ * @fuse_fd: its clone of /dev/fuse
+ * @thread: valid when @running
+ * @running: a thread was started and not yet joined
+ * @slots: all: BRIDGE_NR_SMALL small ones, then BRIDGE_NR_LARGE large ones
+ * @small: free small slots, @nr_small of them
+ * @large: free large slots, @nr_large of them; last in, first out: few pages are touched
+ * @landing: large slot that the next request is read to, or NULL
+ * @nr_locks: SETLKW under way
+ * @spin_credit: grows when looking for replies was worth it
+ */
+struct bridge_queue {
+	struct bridge *bridge;
+	unsigned int index;
+	const struct vhost_client_ring *ring;
+	int fuse_fd;
+	pthread_t thread;
+	bool running;
+	struct bridge_slot slots[BRIDGE_NR_SMALL + BRIDGE_NR_LARGE];
+	struct bridge_slot *small[BRIDGE_NR_SMALL];
+	unsigned int nr_small;
+	struct bridge_slot *large[BRIDGE_NR_LARGE];
+	unsigned int nr_large;
+	struct bridge_slot *landing;
+	unsigned int nr_locks;
+	int spin_credit;
+};
+
+/**
+ * struct bridge_hiprio - queue 0, shared by all threads.
+ * @lock: guards the rest; held for the ring operations of one request
+ * @ring: rings and descriptors
+ * @slots: free pieces of BRIDGE_HIPRIO_BYTES, @nr of them
+ * @nr: free pieces
+ */
+struct bridge_hiprio {
+	pthread_mutex_t lock;
+	const struct vhost_client_ring *ring;
+	uint8_t *slots[BRIDGE_HIPRIO_SLOTS];
+	unsigned int nr;
+};
+
+/**
+ * struct bridge - the whole.
+ * @config: as given; @config.path is not used after bridge_new()
+ * @client: the device
+ * @hiprio: queue 0
+ * @queues: request queues, @config.nr_request_queues of them
+ * @event_fd: see bridge_event_fd()
+ * @stop_fd: readable when the threads shall end; nobody drains it
+ * @state: enum bridge_state; the first that leaves BRIDGE_RUNNING wins
+ * @why: see bridge_why(); set before the owner looks at @state
+ * @started: the device answered INIT
+ */
+struct bridge {
+	struct bridge_config config;
+	struct vhost_client *client;
+	struct bridge_hiprio hiprio;
+	struct bridge_queue *queues;
+	int event_fd;
+	int stop_fd;
+	int state;
+	const char *why;
+	bool started;
+};
+
+/* bridge.c */
+
+/** bridge_end() - something ended: remember the first, tell the owner. Context: any thread. @why: static text */
+void bridge_end(struct bridge *bridge, enum bridge_state state, const char *why);
+
+/* session.c */
+
+/**
+ * bridge_init() - read the kernel's INIT from the first queue's descriptor, have the device answer, pass the answer on.
+ *
+ * Return: 0 or negative errno with *@ret_why, a static text.
+ */
+int must_check bridge_init(struct bridge *bridge, const char **ret_why);
+/** bridge_destroy() - tell the device that nobody uses it any more; waits, bounded, for its answer. */
+void bridge_destroy(struct bridge *bridge);
+/** bridge_drain() - wait, bounded, until the device gave back everything. The threads have ended. */
+void bridge_drain(struct bridge *bridge);
+
+/* request.c */
+
+/** bridge_slots_init() - divide the queue's part of the arena. @arena: bridge_queue_arena_bytes() */
+void bridge_slots_init(struct bridge_queue *q, uint8_t *arena);
+/** bridge_queue_arena_bytes() - shared memory that one queue needs. */
+size_t bridge_queue_arena_bytes(void);
+/** bridge_slot_get() - a free slot, or NULL. */
+struct bridge_slot *bridge_slot_get(struct bridge_queue *q, bool large);
+/** bridge_slot_put() - it is free again. */
+void bridge_slot_put(struct bridge_queue *q, struct bridge_slot *slot);
+/**
+ * bridge_submit() - make a chain of what is in @slot available to the device.
+ * @len: bytes at slot->in
+ * @reply_bytes: room for the reply with its header, or 0 for none
+ *
+ * Return: 0; -ENOSPC, -EINVAL as virtq_driver_add().
+ */
+int must_check bridge_submit(struct bridge_queue *q, struct bridge_slot *slot, size_t len,
+			     size_t reply_bytes);
+/**
+ * bridge_reply_check() - is what the device wrote to @slot a reply to its request?
+ * @written: bytes
+ * @ret_hdr: the header, to be used in place of the one in shared memory, which may change
+ */
+bool must_check bridge_reply_check(const struct bridge_slot *slot, uint32_t written,
+				   struct fuse_out_header *ret_hdr);
+/** bridge_reply_error() - end a request of the kernel's with an error. @error: negative errno */
+void bridge_reply_error(const struct bridge_queue *q, uint64_t unique, int error);
+/**
+ * bridge_take_request() - read one request from the kernel and give it to the device.
+ *
+ * Return: 1; 0 when there is none; -ENODEV at unmount; other negative errno.
+ */
+int must_check bridge_take_request(struct bridge_queue *q);
+/** bridge_can_take() - are there slots and descriptors for one more request? */
+bool bridge_can_take(struct bridge_queue *q);
+/** bridge_return_replies() - pass on what the device gave back. Return: how many, or -EBADMSG. */
+int must_check bridge_return_replies(struct bridge_queue *q);
+/** bridge_fail_all() - end what is with the device with ENOTCONN; the slots stay in use. */
+void bridge_fail_all(struct bridge_queue *q);
+
+/* hiprio.c */
+
+/**
+ * bridge_hiprio_send() - FORGET, BATCH_FORGET or INTERRUPT to queue 0.
+ * @hdr: a copy of the request's header
+ * @arg: what follows it, in memory that may change meanwhile, @len bytes
+ *
+ * Waits for the device when the ring is full. Context: any thread.
+ * Return: 0; -EBADMSG; -ESHUTDOWN when the bridge ends; -EPROTO for a request that is too short.
+ */
+int must_check bridge_hiprio_send(struct bridge *bridge, const struct fuse_in_header *hdr,
+				  const uint8_t *arg, size_t len);
+/** bridge_hiprio_init() - divide its part of the arena, BRIDGE_HIPRIO_SLOTS * BRIDGE_HIPRIO_BYTES. Return: 0 or negative errno. */
+int must_check bridge_hiprio_init(struct bridge *bridge, uint8_t *arena);
+
+/* queue.c */
+
+/** bridge_queue_start() - start the thread. Return: 0 or negative errno. */
+int must_check bridge_queue_start(struct bridge_queue *q);
+
+#endif

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One request's way: from /dev/fuse into a slot of shared memory, to the device, and its reply back.
+ *
+ * Theory of operation. A request's kind is known only when it was read, so each is read into a large slot, the
+ * landing. A request that is small, with a small reply, moves to a small slot (a copy of some hundred bytes) and the
+ * landing serves again: hundreds of requests may be under way while large slots, which a megabyte of payload needs,
+ * are few. Headers lie so that payload begins at a page.
+ *
+ * The slots are shared with the device, which may write to them at any time. The header is copied before it is looked
+ * at; a size in the arguments is read once and bounded by the slot. Of a reply, the header that was checked is what the kernel gets.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "bridge/bridge_impl.h"
+
+#define OUT_HDR	    sizeof(struct fuse_out_header)
+#define IN_HDR	    sizeof(struct fuse_in_header)
+#define SMALL_BYTES (BRIDGE_PAGE + BRIDGE_SMALL_OUT)
+/* A page before each payload, which its header lies at the end of; a page after the first for what WRITE has not. */
+#define LARGE_BYTES (2 * (BRIDGE_PAGE + BRIDGE_DATA_MAX))
+/* errno values of Linux end below; the kernel takes no other. */
+#define ERRNO_END 512
+
+static_assert(BRIDGE_SMALL_IN + OUT_HDR <= BRIDGE_PAGE, "the parts of a small slot overlap");
+
+size_t bridge_queue_arena_bytes(void)
+{
+	return (size_t)BRIDGE_NR_SMALL * SMALL_BYTES + (size_t)BRIDGE_NR_LARGE * LARGE_BYTES;
+}
+
+void bridge_slots_init(struct bridge_queue *q, uint8_t *arena)
+{
+	for (unsigned int i = 0; i < BRIDGE_NR_SMALL; i++, arena += SMALL_BYTES) {
+		q->slots[i] = (struct bridge_slot){ .in = arena,
+						    .in_room = BRIDGE_SMALL_IN,
+						    .out = arena + BRIDGE_PAGE - OUT_HDR,
+						    .out_room = OUT_HDR + BRIDGE_SMALL_OUT };
+		q->small[q->nr_small++] = &q->slots[i];
+	}
+	for (unsigned int i = 0; i < BRIDGE_NR_LARGE; i++, arena += LARGE_BYTES) {
+		struct bridge_slot *slot = &q->slots[BRIDGE_NR_SMALL + i];
+		uint8_t *out = arena + BRIDGE_PAGE + BRIDGE_DATA_MAX;
+
+		*slot = (struct bridge_slot){ .in = arena + BRIDGE_PAGE - BRIDGE_HDR_WRITE,
+					      .in_room = BRIDGE_HDR_WRITE + BRIDGE_DATA_MAX,
+					      .out = out + BRIDGE_PAGE - OUT_HDR,
+					      .out_room = OUT_HDR + BRIDGE_DATA_MAX,
+					      .large = true };
+		q->large[q->nr_large++] = slot;
+	}
+}
+
+struct bridge_slot *bridge_slot_get(struct bridge_queue *q, bool large)
+{
+	if (large)
+		return q->nr_large ? q->large[--q->nr_large] : NULL;
+	return q->nr_small ? q->small[--q->nr_small] : NULL;
+}
+
+void bridge_slot_put(struct bridge_queue *q, struct bridge_slot *slot)
+{
+	if (slot->large)
+		q->large[q->nr_large++] = slot;
+	else
+		q->small[q->nr_small++] = slot;
+}
+
+int bridge_submit(struct bridge_queue *q, struct bridge_slot *slot, size_t len, size_t reply_bytes)
+{
+	struct iovec segs[BRIDGE_SEGS_MAX];
+	unsigned int nr_out = 0, nr_in = 0;
+	size_t off = IN_HDR;
+	int err;
+
+	/* As Linux' driver does it, which is what devices are tried with. */
+	segs[nr_out++] = (struct iovec){ .iov_base = slot->in, .iov_len = IN_HDR };
+	if (slot->opcode == FUSE_WRITE && len > BRIDGE_HDR_WRITE) {
+		segs[nr_out++] = (struct iovec){ .iov_base = slot->in + IN_HDR,
+						 .iov_len = sizeof(struct fuse_write_in) };
+		off = BRIDGE_HDR_WRITE;
+	}
+	if (len > off)
+		segs[nr_out++] = (struct iovec){ .iov_base = slot->in + off, .iov_len = len - off };
+	if (reply_bytes)
+		segs[nr_out + nr_in++] =
+			(struct iovec){ .iov_base = slot->out, .iov_len = OUT_HDR };
+	if (reply_bytes > OUT_HDR)
+		segs[nr_out + nr_in++] = (struct iovec){ .iov_base = slot->out + OUT_HDR,
+							 .iov_len = reply_bytes - OUT_HDR };
+	err = virtq_driver_add(q->ring->drv, segs, nr_out, nr_in, slot);
+	if (err == 0) {
+		slot->busy = true;
+		q->nr_locks += slot->opcode == FUSE_SETLKW;
+	}
+	return err;
+}
+
+/* A 32-bit field of the arguments; 0 when the request ends before it. */
+static uint32_t arg_u32(const uint8_t *in, size_t len, size_t off)
+{
+	uint32_t value;
+
+	if (len < IN_HDR + off + sizeof(value))
+		return 0;
+	memcpy(&value, in + IN_HDR + off, sizeof(value));
+	return value;
+}
+
+/* Room that the reply may need, with its header; 0 when there is none. */
+static size_t reply_room(const struct fuse_opcode_info *op, const uint8_t *in, size_t len)
+{
+	size_t size;
+
+	switch (op->reply) {
+	case FUSE_REPLY_NONE:
+		return 0;
+	case FUSE_REPLY_EMPTY:
+		return OUT_HDR;
+	case FUSE_REPLY_LINK:
+		return OUT_HDR + BRIDGE_PAGE;
+	case FUSE_REPLY_DATA:
+	case FUSE_REPLY_DIRENTS:
+	case FUSE_REPLY_DIRENTPLUS:
+		return OUT_HDR + arg_u32(in, len, offsetof(struct fuse_read_in, size));
+	case FUSE_REPLY_STRUCT_OR_DATA:
+		size = arg_u32(in, len, offsetof(struct fuse_getxattr_in, size));
+		return OUT_HDR + (size ? size : op->reply_bytes);
+	case FUSE_REPLY_STRUCT_THEN_DATA:
+		size = arg_u32(in, len, offsetof(struct fuse_ioctl_in, out_size));
+		return OUT_HDR + op->reply_bytes + size;
+	case FUSE_REPLY_FIXED:
+	case FUSE_REPLY_INIT:
+		break;
+	}
+	return OUT_HDR + op->reply_bytes;
+}
+
+static void write_reply(const struct bridge_queue *q, const struct fuse_out_header *hdr,
+			const uint8_t *body)
+{
+	struct fuse_out_header copy = *hdr;
+	const struct iovec iov[2] = {
+		{ .iov_base = &copy, .iov_len = OUT_HDR },
+		{ .iov_base = (void *)(uintptr_t)body, .iov_len = hdr->len - OUT_HDR },
+	};
+
+	/* ENOENT: nobody waits any more. EINVAL: the kernel found it wrong, and may wait on. */
+	if (writev(q->fuse_fd, iov, hdr->len > OUT_HDR ? 2 : 1) < 0 && errno == EINVAL && body)
+		bridge_reply_error(q, hdr->unique, -EIO);
+}
+
+void bridge_reply_error(const struct bridge_queue *q, uint64_t unique, int error)
+{
+	const struct fuse_out_header hdr = { .len = OUT_HDR, .error = error, .unique = unique };
+
+	write_reply(q, &hdr, NULL);
+}
+
+static int read_request(struct bridge_queue *q, const struct bridge_slot *slot, size_t *ret_len)
+{
+	ssize_t n = read(q->fuse_fd, slot->in, slot->in_room);
+
+	if (n >= (ssize_t)IN_HDR) {
+		*ret_len = (size_t)n;
+		return 1;
+	}
+	if (n >= 0)
+		return -EPROTO;
+	if (errno == EAGAIN)
+		return 0;
+	/* ENOENT: interrupted before we had it. EIO, E2BIG: the kernel ended one that was too large. */
+	if (errno == EINTR || errno == ENOENT || errno == EIO || errno == E2BIG)
+		return -EAGAIN;
+	return -errno;
+}
+
+/* Choose the slot: the landing itself, or a small one with a copy. */
+static struct bridge_slot *place_request(struct bridge_queue *q, size_t len, size_t room)
+{
+	struct bridge_slot *slot;
+
+	if (len <= BRIDGE_SMALL_IN && room <= OUT_HDR + BRIDGE_SMALL_OUT) {
+		slot = bridge_slot_get(q, false);
+		memcpy(slot->in, q->landing->in, len);
+		return slot;
+	}
+	return TAKE_PTR(q->landing);
+}
+
+static int forward(struct bridge_queue *q, const struct fuse_opcode_info *op,
+		   const struct fuse_in_header *hdr, size_t len)
+{
+	size_t room = reply_room(op, q->landing->in, len);
+	struct bridge_slot *slot;
+	int err;
+
+	if (room > q->landing->out_room) {
+		bridge_reply_error(q, hdr->unique, -EIO);
+		return 1;
+	}
+	if (hdr->opcode == FUSE_SETLKW && q->nr_locks >= BRIDGE_LOCKS_MAX) {
+		bridge_reply_error(q, hdr->unique, -ENOLCK);
+		return 1;
+	}
+	slot = place_request(q, len, room);
+	slot->unique = hdr->unique;
+	slot->opcode = hdr->opcode;
+	err = bridge_submit(q, slot, len, room);
+	if (err < 0) {
+		bridge_slot_put(q, slot);
+		return err;
+	}
+	return 1;
+}
+
+bool bridge_can_take(struct bridge_queue *q)
+{
+	if (!q->landing)
+		q->landing = bridge_slot_get(q, true);
+	return q->landing && q->nr_small && virtq_driver_nr_free(q->ring->drv) >= BRIDGE_SEGS_MAX;
+}
+
+int bridge_take_request(struct bridge_queue *q)
+{
+	const struct fuse_opcode_info *op;
+	struct fuse_in_header hdr;
+	size_t len = 0;
+	int ret = read_request(q, q->landing, &len);
+
+	if (ret == -EAGAIN)
+		return 1;
+	if (ret <= 0)
+		return ret;
+	memcpy(&hdr, q->landing->in, sizeof(hdr));
+	op = fuse_opcode_find(hdr.opcode);
+	if (op && op->traits & FUSE_OP_HIPRIO) {
+		ret = bridge_hiprio_send(q->bridge, &hdr, q->landing->in + IN_HDR, len - IN_HDR);
+		return ret < 0 && ret != -EPROTO ? ret : 1;
+	}
+	if (op && op->reply == FUSE_REPLY_NONE)
+		return 1;
+	if (!op || hdr.opcode == FUSE_INIT || op->traits & FUSE_OP_NEVER) {
+		bridge_reply_error(q, hdr.unique, -ENOSYS);
+		return 1;
+	}
+	return forward(q, op, &hdr, len);
+}
+
+bool bridge_reply_check(const struct bridge_slot *slot, uint32_t written,
+			struct fuse_out_header *ret_hdr)
+{
+	struct fuse_out_header hdr;
+
+	if (written < OUT_HDR)
+		return false;
+	memcpy(&hdr, slot->out, sizeof(hdr));
+	if (hdr.len < OUT_HDR || hdr.len > written || hdr.unique != slot->unique)
+		return false;
+	if (hdr.error > 0 || hdr.error <= -ERRNO_END || (hdr.error && hdr.len != OUT_HDR))
+		return false;
+	*ret_hdr = hdr;
+	return true;
+}
+
+int bridge_return_replies(struct bridge_queue *q)
+{
+	static struct log_ratelimit limit;
+	struct fuse_out_header hdr;
+	uint32_t written = 0;
+	void *cookie = NULL;
+	int nr = 0, ret;
+
+	while ((ret = virtq_driver_get(q->ring->drv, &cookie, &written)) > 0) {
+		struct bridge_slot *slot = cookie;
+
+		slot->busy = false;
+		q->nr_locks -= slot->opcode == FUSE_SETLKW;
+		if (bridge_reply_check(slot, written, &hdr)) {
+			write_reply(q, &hdr, slot->out + OUT_HDR);
+		} else {
+			log_warn_ratelimited(&limit, "the device's reply to opcode %u is malformed",
+					     slot->opcode);
+			bridge_reply_error(q, slot->unique, -EIO);
+		}
+		bridge_slot_put(q, slot);
+		nr++;
+	}
+	return ret < 0 ? ret : nr;
+}
+
+void bridge_fail_all(struct bridge_queue *q)
+{
+	for (unsigned int i = 0; i < array_size(q->slots); i++) {
+		if (q->slots[i].busy)
+			bridge_reply_error(q, q->slots[i].unique, -ENOTCONN);
+	}
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fusewire mount: mount a virtio-fs device on this machine, without a VM.
+ *
+ * Theory of operation. The bridge's threads forward; this thread waits for what ends that: the kernel (unmounted), the device
+ * (connection closed, a ring given up), or a signal. For a signal the mount is taken away by a thread of its own: the
+ * unmount waits for data that the kernel has to write back, which the bridge must go on serving, and a device that hangs
+ * must not make us hang. Whatever comes, bridge_stop() then ends the FUSE connection, so that no process stays in it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "bridge/bridge.h"
+#include "cli/cli.h"
+#include "cli/device_options.h"
+#include "cli/mount_point.h"
+#include "cli/serve.h"
+
+/* After a signal: how long write-back and unmounting may take before the connection is cut, and how long users of files
+ * that are still open have after a lazy unmount. */
+#define UNMOUNT_MS 5000
+#define LINGER_MS  500
+
+struct mount_options {
+	struct bridge_config bridge;
+	char options[MOUNT_OPTIONS_MAX];
+	const char *mount_point;
+	enum log_level log_level;
+	int ready_fd;
+};
+
+struct mount {
+	struct mount_point point;
+	struct bridge *bridge;
+	int signal_fd;
+	int unmounted_fd;
+};
+
+enum mount_option {
+	MOUNT_OPTION_QUEUES = 0x100,
+	MOUNT_OPTION_QUEUE_SIZE,
+	MOUNT_OPTION_PACKED,
+	MOUNT_OPTION_POLL_US,
+	MOUNT_OPTION_LOG_LEVEL,
+	MOUNT_OPTION_READY_FD,
+	MOUNT_OPTION_HELP,
+};
+
+static const struct option mount_long_options[] = {
+	{ "options", required_argument, NULL, 'o' },
+	{ "queues", required_argument, NULL, MOUNT_OPTION_QUEUES },
+	{ "queue-size", required_argument, NULL, MOUNT_OPTION_QUEUE_SIZE },
+	{ "packed", no_argument, NULL, MOUNT_OPTION_PACKED },
+	{ "poll-us", required_argument, NULL, MOUNT_OPTION_POLL_US },
+	{ "log-level", required_argument, NULL, MOUNT_OPTION_LOG_LEVEL },
+	{ "ready-fd", required_argument, NULL, MOUNT_OPTION_READY_FD },
+	{ "help", no_argument, NULL, MOUNT_OPTION_HELP },
+	{},
+};
+
+static void mount_help(void)
+{
+	printf("Usage: fusewire mount [OPTION...] SOCKET MOUNTPOINT\n\n"
+	       "Mounts the virtio-fs device behind a vhost-user socket on this machine, in the\n"
+	       "foreground, until it is unmounted or SIGTERM comes.\n\n"
+	       "  -o OPT[,OPT...]        ro, allow_other, noexec, noatime, sync, max_read=N, ...\n"
+	       "  --queues N             request queues, with a thread each (default 2)\n"
+	       "  --queue-size N         entries per ring (default 1024)\n"
+	       "  --packed               packed rings\n"
+	       "  --poll-us N            look for replies for up to N us before sleeping (default "
+	       "20)\n"
+	       "  --log-level LEVEL      off, error, warn, info (default) or debug\n"
+	       "  --ready-fd N           write READY=1 to this descriptor when it is mounted\n"
+	       "  --help                 this text\n");
+}
+
+static void *unmount_thread(void *arg)
+{
+	struct mount *m = arg;
+	int fd = open(m->point.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	/* Files that stay open keep a detached mount: what they wrote shall arrive nevertheless. */
+	if (fd >= 0)
+		syncfs(fd);
+	close_fd(&fd);
+	mount_point_unmount(&m->point);
+	fd_signal(m->unmounted_fd);
+	return NULL;
+}
+
+/* Wait until the kernel let go of us, or @fd is readable, at most @ms; the device's end is noticed meanwhile. */
+static void wait_bridge(struct mount *m, int fd, int ms)
+{
+	struct pollfd pfds[3] = { { .fd = bridge_event_fd(m->bridge), .events = POLLIN },
+				  { .fd = bridge_device_socket(m->bridge), .events = POLLIN },
+				  { .fd = fd, .events = POLLIN } };
+
+	if (poll(pfds, array_size(pfds), ms) > 0 && pfds[1].revents)
+		bridge_lose_device(m->bridge, "the device closed the connection");
+}
+
+static void end_by_signal(struct mount *m)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, unmount_thread, m) != 0) {
+		bridge_stop(m->bridge);
+		mount_point_unmount(&m->point);
+		return;
+	}
+	wait_bridge(m, m->unmounted_fd, UNMOUNT_MS);
+	if (bridge_state(m->bridge) == BRIDGE_RUNNING)
+		wait_bridge(m, -1, LINGER_MS);
+	bridge_stop(m->bridge);
+	pthread_join(thread, NULL);
+}
+
+/* Return: the exit status. */
+static int mount_loop(struct mount *m)
+{
+	struct pollfd pfds[4] = { { .fd = m->signal_fd, .events = POLLIN },
+				  { .fd = bridge_event_fd(m->bridge), .events = POLLIN },
+				  { .fd = bridge_device_socket(m->bridge), .events = POLLIN },
+				  { .fd = bridge_device_err_fd(m->bridge), .events = POLLIN } };
+
+	while (poll(pfds, array_size(pfds), -1) < 0) {
+	}
+	if (pfds[2].revents)
+		bridge_lose_device(m->bridge, "the device closed the connection");
+	else if (pfds[3].revents)
+		bridge_lose_device(m->bridge, "the device gave up a ring");
+	if (bridge_state(m->bridge) == BRIDGE_RUNNING && pfds[0].revents) {
+		end_by_signal(m);
+		return CLI_OK;
+	}
+	bridge_stop(m->bridge);
+	if (bridge_state(m->bridge) == BRIDGE_UNMOUNTED)
+		return CLI_OK;
+	cli_error("%s; %s is unmounted", bridge_why(m->bridge), m->point.path);
+	mount_point_unmount(&m->point);
+	return CLI_FAILED;
+}
+
+static int take_signals(void)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -1;
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static const char *connect_reason(int err, const char *why, char *buf, size_t size)
+{
+	if (err == -EINVAL)
+		return "a ring of that size is not possible (split rings: a power of two)";
+	if (err == -ERANGE)
+		return "it has fewer queues; give a smaller --queues";
+	snprintf(buf, size, "%s: %s", why, strerror(-err));
+	return buf;
+}
+
+static int mount_run(const struct mount_options *opts)
+{
+	struct mount m = { .signal_fd = -1, .unmounted_fd = -1 };
+	const char *socket = opts->bridge.path;
+	const char *why = "";
+	char reason[256];
+	int status = CLI_FAILED, err;
+
+	m.signal_fd = take_signals();
+	m.unmounted_fd = eventfd_new();
+	if (m.signal_fd < 0 || m.unmounted_fd < 0) {
+		cli_error("cannot make descriptors: %s", strerror(errno));
+		goto out;
+	}
+	err = bridge_new(&m.bridge, &opts->bridge, &why);
+	if (err < 0) {
+		cli_error("%s: %s", socket, connect_reason(err, why, reason, sizeof(reason)));
+		goto out;
+	}
+	err = mount_point_mount(&m.point, opts->mount_point, socket, opts->options);
+	if (err < 0) {
+		status = err == -EINVAL ? CLI_USAGE : CLI_FAILED;
+		goto out;
+	}
+	err = bridge_start(m.bridge, err, &why);
+	if (err < 0) {
+		cli_error("%s: %s: %s", socket, why, strerror(-err));
+		bridge_stop(m.bridge);
+		mount_point_unmount(&m.point);
+		goto out;
+	}
+	log_info("%s is mounted at %s", socket, m.point.path);
+	serve_notify_ready(opts->ready_fd);
+	status = mount_loop(&m);
+out:
+	bridge_free(m.bridge);
+	close_fd(&m.signal_fd);
+	close_fd(&m.unmounted_fd);
+	return status;
+}
+
+static int add_mount_options(struct mount_options *opts, const char *arg)
+{
+	size_t len = strlen(opts->options);
+
+	if ((size_t)snprintf(opts->options + len, sizeof(opts->options) - len, "%s%s",
+			     len ? "," : "", arg) < sizeof(opts->options) - len)
+		return 0;
+	cli_error("-o: more than %d bytes", MOUNT_OPTIONS_MAX - 1);
+	return -EINVAL;
+}
+
+static int parse_option(struct mount_options *opts, int option, const char *arg)
+{
+	uint64_t v = 0;
+	int err;
+
+	switch (option) {
+	case 'o':
+		return add_mount_options(opts, arg);
+	case MOUNT_OPTION_QUEUES:
+		err = cli_parse_u64("queues", arg, 1, BRIDGE_QUEUES_MAX, &v);
+		opts->bridge.nr_request_queues = (unsigned int)v;
+		return err;
+	case MOUNT_OPTION_QUEUE_SIZE:
+		err = cli_parse_u64("queue-size", arg, BRIDGE_QUEUE_SIZE_MIN, VIRTQ_SIZE_MAX, &v);
+		opts->bridge.queue_size = (uint32_t)v;
+		return err;
+	case MOUNT_OPTION_PACKED:
+		opts->bridge.format = VIRTQ_PACKED;
+		return 0;
+	case MOUNT_OPTION_POLL_US:
+		err = cli_parse_u64("poll-us", arg, 0, 1000000, &v);
+		opts->bridge.spin_ns = v * NSEC_PER_USEC;
+		return err;
+	case MOUNT_OPTION_LOG_LEVEL:
+		if (log_level_parse(arg, &opts->log_level) == 0)
+			return 0;
+		cli_error("--log-level: '%s' is not off, error, warn, info or debug", arg);
+		return -EINVAL;
+	case MOUNT_OPTION_READY_FD:
+		err = cli_parse_u64("ready-fd", arg, 0, INT32_MAX, &v);
+		opts->ready_fd = (int)v;
+		return err;
+	default:
+		return -EINVAL;
+	}
+}
+
+int cli_mount(int argc, char **argv)
+{
+	struct mount_options opts = {
+		.bridge = { .nr_request_queues = 2,
+			    .queue_size = 1024,
+			    .format = VIRTQ_SPLIT,
+			    .spin_ns = 20 * NSEC_PER_USEC },
+		.log_level = LOG_LEVEL_INFO,
+		.ready_fd = -1,
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "o:", mount_long_options, NULL)) != -1) {
+		if (option == MOUNT_OPTION_HELP) {
+			mount_help();
+			return CLI_OK;
+		}
+		if (parse_option(&opts, option, optarg) < 0)
+			return CLI_USAGE;
+	}
+	if (argc - optind != 2) {
+		cli_error("two arguments are needed: SOCKET MOUNTPOINT");
+		return CLI_USAGE;
+	}
+	opts.bridge.path = argv[optind];
+	opts.mount_point = argv[optind + 1];
+	log_set_level(opts.log_level);
+	return mount_run(&opts);
+}
