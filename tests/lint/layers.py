@@ -17,6 +17,8 @@ MAY_INCLUDE = {
     # Transports and services meet in the device and never include each other.
     "vhost": BELOW_TRANSPORT | {"device"},
     "vfio": BELOW_TRANSPORT | {"device"},
+    # A FUSE client in place of a guest: for load and tests.
+    "client": {"base", "mem", "virtio", "fuse", "vhost"},
     # A driver: forwards from the kernel's FUSE client to a device behind the front-end of vhost-user.
     "bridge": {"base", "virtio", "fuse", "vhost"},
     "filter": BELOW_SERVICE,
