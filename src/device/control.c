@@ -20,6 +20,27 @@
 #include "base/clock.h"
 #include "device/device_impl.h"
 
+/* What must not overtake each other when a session is paid back. */
+enum payback_kind {
+	PAYBACK_NONE,
+	PAYBACK_UNLOCK,
+	PAYBACK_RELEASE,
+	PAYBACK_FORGET,
+};
+
+static enum payback_kind payback_kind(uint32_t opcode)
+{
+	switch (opcode) {
+	case FUSE_FLUSH:
+		return PAYBACK_UNLOCK;
+	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
+		return PAYBACK_RELEASE;
+	default:
+		return PAYBACK_FORGET;
+	}
+}
+
 /* Park the queues and wait for what they handed out, other than the INIT or DESTROY that we hold. */
 static void control_quiesce(struct device *dev, uint64_t deadline_ns)
 {
@@ -28,57 +49,67 @@ static void control_quiesce(struct device *dev, uint64_t deadline_ns)
 		queue_wait_idle(&dev->queues[i], deadline_ns, QUEUE_IDLE_BUT_CONTROL);
 }
 
-/* One message of payback; -EAGAIN when too many are under way. */
-static int payback_one(struct device *dev)
+/* Take the next message of payback. Return: NULL when there is none, or no slot for it. */
+static struct request *payback_next(struct device *dev)
 {
 	struct queue *q = &dev->internal;
-	struct request *req;
-	int more;
+	struct request *req = request_alloc(q);
 
-	if (q->popped - READ_ONCE(q->done) >= PAYBACK_INFLIGHT)
-		return -EAGAIN;
-	req = request_alloc(q);
 	if (!req)
-		return -EAGAIN;
+		return NULL;
 	memset(&req->fuse, 0, sizeof(req->fuse));
 	req->chain.nr_out = req->chain.nr_in = 0;
 	req->chain.out_bytes = req->chain.in_bytes = 0;
-	more = fuse_session_end_next(dev->session, request_unique(req), req->buf, &req->fuse);
-	if (!more) {
-		req->next = q->free_local;
-		q->free_local = req;
-		return 0;
-	}
+	if (fuse_session_end_next(dev->session, request_unique(req), req->buf, &req->fuse))
+		return req;
+	req->next = q->free_local;
+	q->free_local = req;
+	return NULL;
+}
+
+static void payback_submit(struct device *dev, struct request *req)
+{
+	struct queue *q = &dev->internal;
+
 	__atomic_store_n(&q->popped, q->popped + 1, __ATOMIC_RELAXED);
 	request_activate(req);
 	request_submit(req);
 	if (dev->svc->ops->flush)
 		dev->svc->ops->flush(dev->svc);
-	return 1;
 }
 
-/* Pay back what the driver still held. The queues are parked. */
+/*
+ * Pay back what the driver still held. The queues are parked.
+ *
+ * Messages of one kind go out side by side; the next kind (unlock, release, forget) only when all of the kind before are
+ * answered, as a kernel would do it: daemons take messages with several threads, and one that releases a file
+ * whose node another has just forgotten aborts. Without answers in time the rest stays in the ledger.
+ */
 static void control_payback(struct device *dev)
 {
 	struct queue *q = &dev->internal;
 	uint64_t deadline = clock_now_ns() + dev->config.drain_ns;
+	enum payback_kind kind = PAYBACK_NONE;
+	struct request *req;
 	unsigned int nr = 0;
 
-	while (clock_now_ns() < deadline) {
-		int err = payback_one(dev);
+	while ((req = payback_next(dev))) {
+		enum payback_kind next = payback_kind(req->fuse.op->opcode);
+		uint64_t room = next == kind ? PAYBACK_INFLIGHT - 1 : 0;
 
-		if (err == 0)
+		if (!queue_wait_below(q, deadline, room)) {
+			/* This one is lost with it: what the daemon has not answered for so long, it may not miss. */
+			req->next = q->free_local;
+			q->free_local = req;
 			break;
-		if (err == -EAGAIN)
-			queue_wait_idle(q, min_of(deadline, clock_now_ns() + 10 * NSEC_PER_MSEC),
-					QUEUE_IDLE);
-		else
-			nr++;
+		}
+		kind = next;
+		payback_submit(dev, req);
+		nr++;
 	}
-	queue_wait_idle(q, deadline, QUEUE_IDLE);
-	if (q->done != q->popped)
+	if (!queue_wait_below(q, deadline, 0))
 		log_warn("the file system has not answered %llu messages that end a session",
-			 (unsigned long long)(q->popped - q->done));
+			 (unsigned long long)(q->popped - READ_ONCE(q->done)));
 	log_debug("session ended: %u messages of payback", nr);
 }
 

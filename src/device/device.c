@@ -21,6 +21,12 @@
 #define DEVICE_FEATURES \
 	(VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1 | VIRTIO_F_RING_PACKED)
 
+/*
+ * Most request queues that the config space speaks of; more are served to those who ask for them. Of the known
+ * front-ends only User-mode Linux takes the number from here, and it cannot set up more than 64 virtqueues.
+ */
+#define CONFIG_REQUEST_QUEUES_MAX 63u
+
 /* The config space of device type 26 without the notification feature (virtio 1.2, 5.11.4). */
 struct virtio_fs_config {
 	char tag[DEVICE_TAG_BYTES];
@@ -188,7 +194,8 @@ int device_config_read(const struct device *dev, uint32_t off, void *buf, uint32
 	if (!range_within(off, len, sizeof(config)))
 		return -EINVAL;
 	memcpy(config.tag, dev->tag, sizeof(config.tag));
-	config.num_request_queues = cpu_to_le32(dev->config.nr_request_queues);
+	config.num_request_queues =
+		cpu_to_le32(min_of(dev->config.nr_request_queues, CONFIG_REQUEST_QUEUES_MAX));
 	memcpy(buf, (const char *)&config + off, len);
 	return 0;
 }

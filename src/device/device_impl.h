@@ -13,8 +13,11 @@
 
 /* Segments that a request holds without another allocation: 1 MiB in 4 KiB pages, and some. */
 #define REQUEST_IOV_INLINE 272
-/* Requests that one queue thread takes before it publishes what was completed meanwhile. */
-#define QUEUE_BATCH 64
+/*
+ * Requests that one queue thread takes before it publishes what was completed meanwhile: so few that the driver
+ * works beside us, so many that the interrupt decision is shared (bench/null.py).
+ */
+#define QUEUE_BATCH 8
 /* Messages under way at a time while a session's lookups and handles are paid back. */
 #define PAYBACK_INFLIGHT 16
 
@@ -160,6 +163,7 @@ void queue_wake(struct queue *q);
 void queue_pause_all(struct device *dev);
 void queue_resume_all(struct device *dev);
 void queue_wait_idle(struct queue *q, uint64_t deadline_ns, enum queue_idle what);
+bool must_check queue_wait_below(struct queue *q, uint64_t deadline_ns, uint64_t most);
 bool queue_slots_free(const struct queue *q);
 void queue_break(struct queue *q, const char *why);
 bool queue_is_current(const struct queue *q);

@@ -331,13 +331,6 @@ void queue_resume_all(struct device *dev)
 	pthread_mutex_unlock(&dev->queues_lock);
 }
 
-static bool queue_is_idle(const struct queue *q, enum queue_idle what)
-{
-	uint64_t left = READ_ONCE(q->popped) - q->done;
-
-	return left == (what == QUEUE_IDLE_BUT_CONTROL ? q->nr_by_control : 0);
-}
-
 /* Are all slots free, those of abandoned requests included? */
 bool queue_slots_free(const struct queue *q)
 {
@@ -348,26 +341,54 @@ bool queue_slots_free(const struct queue *q)
 	return true;
 }
 
-/* Wait until all that was taken is completed, or until @deadline_ns. The thread is parked or gone. */
-void queue_wait_idle(struct queue *q, uint64_t deadline_ns, enum queue_idle what)
+static bool queue_is_below(const struct queue *q, enum queue_idle what, uint64_t most)
 {
+	uint64_t left = READ_ONCE(q->popped) - q->done;
+
+	return left <= most + (what == QUEUE_IDLE_BUT_CONTROL ? q->nr_by_control : 0);
+}
+
+/* Under push_lock. Sleep until something is completed, a second is over, or @deadline_ns. */
+static void queue_wait_done(struct queue *q, uint64_t now, uint64_t deadline_ns)
+{
+	struct timespec until;
+	uint64_t ns;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	ns = (uint64_t)until.tv_nsec + min_of(deadline_ns - now, NSEC_PER_SEC);
+	until.tv_sec += (time_t)(ns / NSEC_PER_SEC);
+	until.tv_nsec = (long)(ns % NSEC_PER_SEC);
+	pthread_cond_timedwait(&q->drain_cond, &q->push_lock, &until);
+}
+
+static bool queue_wait(struct queue *q, uint64_t deadline_ns, enum queue_idle what, uint64_t most)
+{
+	bool below;
+
 	pthread_mutex_lock(&q->push_lock);
 	q->draining = true;
-	while (!queue_is_idle(q, what)) {
+	while (!(below = queue_is_below(q, what, most))) {
 		uint64_t now = clock_now_ns();
-		struct timespec until;
-		uint64_t ns;
 
 		if (now >= deadline_ns)
 			break;
-		clock_gettime(CLOCK_REALTIME, &until);
-		ns = (uint64_t)until.tv_nsec + min_of(deadline_ns - now, NSEC_PER_SEC);
-		until.tv_sec += (time_t)(ns / NSEC_PER_SEC);
-		until.tv_nsec = (long)(ns % NSEC_PER_SEC);
-		pthread_cond_timedwait(&q->drain_cond, &q->push_lock, &until);
+		queue_wait_done(q, now, deadline_ns);
 	}
 	q->draining = false;
 	pthread_mutex_unlock(&q->push_lock);
+	return below;
+}
+
+/* Wait until all that was taken is completed, or until @deadline_ns. The thread is parked or gone. */
+void queue_wait_idle(struct queue *q, uint64_t deadline_ns, enum queue_idle what)
+{
+	queue_wait(q, deadline_ns, what, 0);
+}
+
+/* Wait until at most @most requests are under way. Return: false at @deadline_ns. */
+bool queue_wait_below(struct queue *q, uint64_t deadline_ns, uint64_t most)
+{
+	return queue_wait(q, deadline_ns, QUEUE_IDLE, most);
 }
 
 static void queue_use_table(struct queue *q, struct mem_generation *gen)

@@ -185,6 +185,12 @@ static void request_release_slot_locked(struct request *req)
 		free(gen);
 	}
 	__atomic_store_n(&req->state, REQUEST_FREE, __ATOMIC_RELEASE);
+	if (queue_is_current(q)) {
+		/* The same slot again at once: it is warm in the cache. */
+		req->next = q->free_local;
+		q->free_local = req;
+		return;
+	}
 	req->next = q->free_remote;
 	q->free_remote = req;
 	if (q->starved) {
@@ -412,7 +418,8 @@ void request_receive(struct request *req)
 		request_dispatch(req);
 		return;
 	}
-	if (err == -EINVAL || err == -E2BIG || err == -ENAMETOOLONG)
+	/* A name that is too long is a user's mistake, not the driver's. */
+	if (err == -EINVAL || err == -E2BIG)
 		request_bad(req, err);
 	/* -EALREADY: done without the daemon. -ENODATA: a FORGET of which nothing is left to pass on. */
 	request_fail(req, err == -EALREADY || err == -ENODATA ? 0 : err);

@@ -26,6 +26,9 @@
 #define SX_TYPE 0x1u
 #define SX_SIZE 0x200u
 
+/* dirent_bytes(): the reply ends inside the record. */
+#define DIRENT_CUT SIZE_MAX
+
 struct reply {
 	struct fuse_session *session;
 	struct fuse_request *req;
@@ -275,7 +278,13 @@ static int check_ioctl(struct reply *r)
 	return 0;
 }
 
-/* Bytes of the record at @off, or 0 when it is malformed. @head: bytes before its struct fuse_dirent. */
+/*
+ * Bytes of the record at @off; 0 when it is malformed; DIRENT_CUT when the reply ends before it does. @head: bytes before
+ * its struct fuse_dirent.
+ *
+ * A last record that is cut is no error: libfuse 2 fills the buffer that it was asked for to the last byte, and a
+ * kernel takes the whole records and asks again from there.
+ */
 static size_t dirent_bytes(const struct reply *r, size_t off, size_t head)
 {
 	const size_t left = r->len - off;
@@ -284,13 +293,13 @@ static size_t dirent_bytes(const struct reply *r, size_t off, size_t head)
 	const unsigned char *name;
 
 	if (left < head + FUSE_NAME_OFFSET)
-		return 0;
+		return DIRENT_CUT;
 	namelen = fuse_get32(r->body + off + head + offsetof(struct fuse_dirent, namelen), false);
 	if (!namelen || namelen > FUSE_NAME_BYTES_MAX)
 		return 0;
 	bytes = FUSE_REC_ALIGN(head + FUSE_NAME_OFFSET + namelen);
 	if (bytes > left)
-		return 0;
+		return DIRENT_CUT;
 	name = r->body + off + head + FUSE_NAME_OFFSET;
 	if (memchr(name, '/', namelen) || memchr(name, 0, namelen))
 		return 0;
@@ -351,12 +360,12 @@ static int check_dirents(struct reply *r, bool plus)
 	while (off < r->len) {
 		bytes = dirent_bytes(r, off, head);
 		if (!bytes)
+			err = -EIO;
+		if (!bytes || bytes == DIRENT_CUT)
 			break;
 		off += bytes;
 	}
 	good = off;
-	if (good < r->len)
-		err = -EIO;
 	for (off = 0; plus && off < good; off += bytes) {
 		int ret;
 
@@ -400,9 +409,12 @@ static void swap_dirents(struct reply *r, size_t head)
 	const char *layout = r->req->op->reply_layout;
 	size_t off = 0, bytes;
 
-	while (off < r->len) {
+	while (r->len - off >= head + FUSE_NAME_OFFSET) {
 		bytes = dirent_bytes(r, off, head);
+		/* The head of a record that is cut, too: the driver looks at it to find that out. */
 		fuse_swap_fields(r->body + off, head + FUSE_NAME_OFFSET, layout);
+		if (bytes == DIRENT_CUT)
+			break;
 		off += bytes;
 	}
 }

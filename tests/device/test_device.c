@@ -67,6 +67,24 @@ static void test_config_space(void **state)
 	assert_int_equal(device_config_read(rig->dev, 41, space, 0), -EINVAL);
 }
 
+/* User-mode Linux takes the number from here and fails above 64 queues; others ask for what they want. */
+static void test_config_space_many_queues(void **state)
+{
+	struct device_config c = config;
+	struct rig_service *rs = ((struct rig *)*state)->service;
+	struct device *dev;
+	uint8_t nr[4];
+
+	for (unsigned int queues = 62; queues <= 65; queues++) {
+		c.nr_request_queues = queues;
+		assert_int_equal(device_new(&dev, &c, &rs->svc), 0);
+		assert_int_equal(device_nr_queues(dev), queues + 1);
+		assert_int_equal(device_config_read(dev, 36, nr, 4), 0);
+		assert_int_equal(nr[0], min_of(queues, 63u));
+		device_free(dev);
+	}
+}
+
 static void test_tag_fills_field(void **state)
 {
 	struct device_config c = config;
@@ -708,6 +726,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		T(config_space),
+		T(config_space_many_queues),
 		T(tag_fills_field),
 		T(nothing_before_init),
 		T(requests_on_all_queues),

@@ -23,22 +23,22 @@ static void fuzz_init(const uint8_t *data, size_t size)
 	assert_true(out.max_pages >= 1 && out.max_pages <= 256);
 }
 
-/* Entries that came through: names without surprises, records that fill the body. */
+/* Entries that came through: names without surprises; only the last record may be cut. */
 static void check_dirents(const struct peer *p, const uint8_t *body, size_t len, size_t head)
 {
 	size_t off = 0;
 
-	while (off < len) {
+	while (len - off >= head + 24) {
 		uint32_t namelen;
 
-		assert_true(len - off >= head + 24);
 		namelen = fuse_get32(body + off + head + 16, p->swapped);
 		assert_true(namelen >= 1 && namelen <= 255);
+		if (FUSE_REC_ALIGN(head + 24 + namelen) > len - off)
+			return;
 		assert_true(!memchr(body + off + head + 24, '/', namelen));
 		assert_true(!memchr(body + off + head + 24, 0, namelen));
 		off += FUSE_REC_ALIGN(head + 24 + namelen);
 	}
-	assert_true(off == len);
 }
 
 static void check_accepted(const struct peer *p, const uint8_t *body, size_t len)
