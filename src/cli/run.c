@@ -99,7 +99,7 @@ static const struct option run_options[] = {
 
 static void run_help(void)
 {
-	printf("Usage: fusewire run --socket PATH [--tag TAG] [OPTION...] -- COMMAND [ARG...]\n\n"
+	printf("Usage: fusewire run --socket PATH --tag TAG [OPTION...] -- COMMAND [ARG...]\n\n"
 	       "Serves the FUSE file system that COMMAND would mount. The mount point named there\n"
 	       "is not touched. Ends with the daemon and its exit status; SIGTERM unmounts.\n\n"
 	       "  --restart              start COMMAND anew when the daemon dies\n"
