@@ -166,7 +166,7 @@ void bridge_lose_device(struct bridge *b, const char *why)
 
 void bridge_stop(struct bridge *b)
 {
-	bool lost;
+	bool lost, drained;
 
 	fd_signal(b->stop_fd);
 	for (unsigned int i = 0; i < b->config.nr_request_queues; i++) {
@@ -175,13 +175,12 @@ void bridge_stop(struct bridge *b)
 		b->queues[i].running = false;
 	}
 	lost = bridge_state(b) == BRIDGE_DEVICE_LOST;
-	if (!lost)
-		bridge_drain(b);
+	drained = !lost && bridge_drain(b);
 	for (unsigned int i = 0; i < b->config.nr_request_queues; i++) {
 		if (b->queues[i].fuse_fd >= 0)
 			bridge_fail_all(&b->queues[i]);
 		close_fd(&b->queues[i].fuse_fd);
 	}
 	if (!lost && b->started)
-		bridge_destroy(b);
+		bridge_destroy(b, !drained);
 }

@@ -80,7 +80,7 @@ void bridge_lose_device(struct bridge *bridge, const char *why);
 /**
  * bridge_stop() - end the threads, end the kernel's FUSE connection, take leave of the device.
  *
- * A device that is still there first gets 2 s to end what is under way, where the kernel waits for it no more, then DESTROY, and 5 s to answer.
+ * A device that is still there first gets 2 s to end what is under way, then DESTROY, and 5 s to answer.
  * Requests that the kernel still waits for end with ENOTCONN. After it, no process hangs on the mount.
  * Context: blocks, bounded.
  */

@@ -142,10 +142,13 @@ void bridge_end(struct bridge *bridge, enum bridge_state state, const char *why)
  * Return: 0 or negative errno with *@ret_why, a static text.
  */
 int must_check bridge_init(struct bridge *bridge, const char **ret_why);
-/** bridge_destroy() - tell the device that nobody uses it any more; waits, bounded, for its answer. */
-void bridge_destroy(struct bridge *bridge);
-/** bridge_drain() - wait, bounded, until the device gave back everything. The threads have ended. */
-void bridge_drain(struct bridge *bridge);
+/**
+ * bridge_destroy() - tell the device that nobody uses it any more; waits, bounded, for its answer.
+ * @hangs: not for long
+ */
+void bridge_destroy(struct bridge *bridge, bool hangs);
+/** bridge_drain() - wait, bounded, until the device gave back everything. The threads have ended. Return: whether it did. */
+bool must_check bridge_drain(struct bridge *bridge);
 
 /* request.c */
 

@@ -32,6 +32,8 @@
 #define MAX_WRITE_MIN	4096u
 #define INIT_TIMEOUT_MS 10000
 #define END_TIMEOUT_MS	5000
+/* For a device that has not even answered what was under way. */
+#define HUNG_TIMEOUT_MS 500
 #define DRAIN_MS	2000
 
 static int take_back(struct bridge_queue *q, const struct bridge_slot *mine, uint32_t *ret_written)
@@ -207,7 +209,7 @@ int bridge_init(struct bridge *b, const char **ret_why)
 	return 0;
 }
 
-void bridge_destroy(struct bridge *b)
+void bridge_destroy(struct bridge *b, bool hangs)
 {
 	struct bridge_queue *q = &b->queues[0];
 	struct bridge_slot *slot = bridge_slot_get(q, false);
@@ -225,11 +227,12 @@ void bridge_destroy(struct bridge *b)
 	slot->unique = in.unique;
 	slot->opcode = in.opcode;
 	/* A device without an answer is as gone as it can be: nothing to be done about it. */
-	if (exchange(q, slot, sizeof(in), sizeof(hdr), END_TIMEOUT_MS, &hdr) < 0)
+	if (exchange(q, slot, sizeof(in), sizeof(hdr), hangs ? HUNG_TIMEOUT_MS : END_TIMEOUT_MS,
+		     &hdr) < 0)
 		b->started = false;
 }
 
-void bridge_drain(struct bridge *b)
+bool bridge_drain(struct bridge *b)
 {
 	const struct timespec pause = { .tv_nsec = NSEC_PER_MSEC };
 	const uint64_t deadline = clock_now_ns() + DRAIN_MS * NSEC_PER_MSEC;
@@ -246,4 +249,5 @@ void bridge_drain(struct bridge *b)
 		if (nr_out)
 			nanosleep(&pause, NULL);
 	} while (nr_out && clock_now_ns() < deadline);
+	return nr_out == 0;
 }

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Processes of the mount tests: a device, and `fusewire mount` of it."""
+import contextlib
+import os
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
+from sshd import Sshd  # noqa: E402
+
+FUSEWIRE = os.environ["FUSEWIRE"]
+
+
+def no_fuse():
+    """Why the machine cannot mount, or None."""
+    if os.getuid() != 0:
+        return "mounts need root here"
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as e:
+        return f"/dev/fuse: {e.strerror}"
+    return None
+
+
+def is_mounted(path):
+    with open("/proc/self/mountinfo") as f:
+        return any(line.split()[4] == str(path) for line in f)
+
+
+class Process:
+    """A program with --ready-fd; ends with the block."""
+
+    def __init__(self, before, after):
+        read, write = os.pipe()
+        self.ready = os.fdopen(read, "rb")
+        self.log = open(os.path.join(os.environ["FW_MOUNT_DIR"], f"log-{before[0]}"), "w+")
+        self.process = subprocess.Popen([FUSEWIRE, *before, "--ready-fd", str(write), *after], pass_fds=[write],
+                                        stderr=self.log, stdout=self.log, stdin=subprocess.DEVNULL)
+        os.close(write)
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def wait_ready(self):
+        assert self.ready.read() == b"READY=1\n", self.text()
+
+    def end(self, sig):
+        self.process.send_signal(sig)
+        return self.process.wait(20)
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.ready.close()
+        self.log.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.close()
+
+
+class Mount(Process):
+    """fusewire mount of a socket at a directory."""
+
+    def __init__(self, socket, at, *options):
+        self.at = at
+        super().__init__(["mount"], [*options, str(socket), str(at)])
+
+    def close(self):
+        super().close()
+        if is_mounted(self.at):
+            subprocess.run(["umount", "-l", str(self.at)], check=False)
+
+
+@contextlib.contextmanager
+def device(top, kind):
+    """A device of that kind on top/socket, over the directory top/src."""
+    socket = str(top / "socket")
+    with contextlib.ExitStack() as stack:
+        if kind == "null":
+            p = stack.enter_context(Process(["null", "--socket", socket, "--size", "64M"], []))
+        else:
+            (top / "src").mkdir(exist_ok=True)
+            (top / "daemon").mkdir(exist_ok=True)
+            if kind == "sshfs":
+                s = stack.enter_context(Sshd(str(top / "sshd")))
+                command = s.sshfs_command(str(top / "src"), str(top / "daemon"))
+            else:
+                command = ["bindfs", "-f", str(top / "src"), str(top / "daemon")]
+            p = stack.enter_context(Process(["run", "--socket", socket, "--tag", "t"], ["--", *command]))
+        p.wait_ready()
+        yield p
+
+
+def wait_for(condition, seconds=5):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return condition()
+
+
+def state(pid):
+    """R, S, D, Z...; None when the process is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
