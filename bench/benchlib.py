@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the measuring scripts share: start and stop processes, take medians, print tables."""
 import contextlib
+import json
 import os
 import signal
 import statistics
@@ -21,6 +22,13 @@ def tool(name):
 def number(argv, timeout=120):
     """Run a tool that prints one number."""
     return float(subprocess.run(argv, check=True, stdout=subprocess.PIPE, timeout=timeout, text=True).stdout)
+
+
+def load(path, rw, file, block, depth, seconds, *options):
+    """`fusewire bench` against a device; gives its results."""
+    argv = [FUSEWIRE, "bench", "--json", "--rw", rw, "--file", file, "--bs", str(block), "--iodepth", str(depth),
+            "--runtime", str(seconds), *options, path]
+    return json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE, timeout=120, text=True).stdout)
 
 
 def median(values):

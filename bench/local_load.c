@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Loads a file on a mounted file system past the page cache: the same requests as fuse_load sends to a device.
+ * Loads a file on a mounted file system past the page cache: the same requests as fusewire bench sends to a device.
  *
  * Usage: local_load FILE read|write BLOCK_BYTES DEPTH SECONDS [CPU]
  * DEPTH threads each have one O_DIRECT request under way. 4 KiB and other small blocks go to random places,

@@ -14,16 +14,17 @@ DRIVER_CPU, DEVICE_CPU = "0", "1"
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     seconds = sys.argv[2] if len(sys.argv) > 2 else "2"
+    polled = ["--poll", "--cpu", DRIVER_CPU]
     rows = {"bare ring, 4 KiB copied per entry": [], "null, 4 KiB reads, depth 32": [], "null, GETATTR, depth 32": []}
     ratios = []
     with b.device(["null", "--size", "256M", "--poll-us", "1000"], cpu=DEVICE_CPU) as (path, _):
         # Real pages behind the file: reads of memory that was never written would all hit one page of zeros.
-        b.number([b.tool("fuse_load"), path, "write", "data", "1048576", "8", "1", "poll", DRIVER_CPU])
+        b.load(path, "write", "data", 1 << 20, 8, 1, *polled)
         for n in range(rounds):
             b.progress(f"round {n + 1} of {rounds}")
             bare = b.number([b.tool("bare_ring"), DRIVER_CPU, DEVICE_CPU, seconds])
-            read = b.number([b.tool("fuse_load"), path, "read", "data", "4096", "32", seconds, "poll", DRIVER_CPU])
-            attr = b.number([b.tool("fuse_load"), path, "getattr", "data", "4096", "32", seconds, "poll", DRIVER_CPU])
+            read = b.load(path, "randread", "data", 4096, 32, seconds, *polled)["iops"]
+            attr = b.load(path, "getattr", "data", 4096, 32, seconds, *polled)["iops"]
             for row, value in zip(rows.values(), (bare, read, attr)):
                 row.append(value)
             ratios.append(read / bare)

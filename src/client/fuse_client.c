@@ -2,8 +2,8 @@
 /*
  * The FUSE client: memory of all calls, the session's begin and end, FORGET on hiprio.
  *
- * Theory of operation: the arena holds the FORGETs of hiprio, then for each queue its calls, each of them headers and
- * arguments followed by page-aligned payload. Everything is cut at the start; no request allocates.
+ * Theory of operation: the arena holds the FORGETs of hiprio, then for each queue the headers and arguments of its calls
+ * and their page-aligned payload. Everything is cut at the start; no request allocates.
  */
 #include "client/fuse_client.h"
 
@@ -26,10 +26,21 @@
 #define READAHEAD_BYTES	 (128u << 10)
 #define INIT_OUT_MIN	 FUSE_COMPAT_22_INIT_OUT_SIZE
 
-static size_t call_stride(const struct fuse_client_config *config)
+static size_t data_stride(const struct fuse_client_config *config)
 {
-	return round_up_to(sizeof(struct fuse_call_shared), (size_t)FUSE_CLIENT_PAGE) +
-	       round_up_to((size_t)config->data_bytes, (size_t)FUSE_CLIENT_PAGE);
+	return round_up_to((size_t)config->data_bytes, (size_t)FUSE_CLIENT_PAGE);
+}
+
+/* Headers lie side by side: page by page, they would all fall into the same few sets of the cache. */
+static size_t headers_bytes(const struct fuse_client_config *config)
+{
+	return round_up_to(sizeof(struct fuse_call_shared) * config->nr_calls,
+			   (size_t)FUSE_CLIENT_PAGE);
+}
+
+static size_t queue_bytes(const struct fuse_client_config *config)
+{
+	return headers_bytes(config) + data_stride(config) * config->nr_calls;
 }
 
 static size_t forgets_bytes(void)
@@ -55,9 +66,9 @@ static int make_queue(struct fuse_client *client, unsigned int index)
 {
 	const struct fuse_client_config *config = &client->config;
 	struct fuse_queue *q = &client->queues[index];
-	size_t stride = call_stride(config);
 	uint8_t *at = (uint8_t *)vhost_client_arena(client->vhost) + forgets_bytes() +
-		      stride * config->nr_calls * index;
+		      queue_bytes(config) * index;
+	struct fuse_call_shared *shared = (struct fuse_call_shared *)(void *)at;
 
 	q->client = client;
 	q->ring = vhost_client_ring(client->vhost, FIRST_REQUEST + index);
@@ -70,10 +81,9 @@ static int make_queue(struct fuse_client *client, unsigned int index)
 	for (unsigned int i = config->nr_calls; i-- > 0;) {
 		struct fuse_call *call = &q->calls[i];
 
-		call->shared = (struct fuse_call_shared *)(void *)(at + i * stride);
-		call->args = call->shared->args;
-		call->data = at + i * stride +
-			     round_up_to(sizeof(*call->shared), (size_t)FUSE_CLIENT_PAGE);
+		call->shared = &shared[i];
+		call->args = shared[i].args;
+		call->data = at + headers_bytes(config) + data_stride(config) * i;
 		fuse_queue_put(q, call);
 	}
 	virtq_driver_call_disable(q->ring->drv);
@@ -110,8 +120,7 @@ static int attach(struct fuse_client *client, const char **ret_why)
 		.format = config->format,
 		.event_idx = true,
 		.indirect_max = 4 + PAGES_MAX,
-		.arena_bytes = forgets_bytes() +
-			       call_stride(config) * config->nr_calls * config->nr_queues,
+		.arena_bytes = forgets_bytes() + queue_bytes(config) * config->nr_queues,
 	};
 
 	return vhost_client_new(&client->vhost, &vhost, ret_why);
