@@ -90,7 +90,10 @@ void bridge_free(struct bridge *b)
 	free(b);
 }
 
-/* Each thread has a clone: requests that it read, and their replies, share no lock with others'. */
+/*
+ * Each thread has a clone: requests that it read, and their replies, share no lock with others'. Where fusermount3 opened
+ * /dev/fuse and we may not, the threads share it.
+ */
 static int open_clones(struct bridge *b)
 {
 	const uint32_t master = (uint32_t)b->queues[0].fuse_fd;
@@ -98,7 +101,11 @@ static int open_clones(struct bridge *b)
 	for (unsigned int i = 1; i < b->config.nr_request_queues; i++) {
 		autoclose int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
-		if (fd < 0 || ioctl(fd, FUSE_IOC_CLONE, &master) < 0)
+		if (fd >= 0 && ioctl(fd, FUSE_IOC_CLONE, &master) < 0)
+			return -errno;
+		if (fd < 0)
+			fd = fcntl((int)master, F_DUPFD_CLOEXEC, 0);
+		if (fd < 0)
 			return -errno;
 		b->queues[i].fuse_fd = TAKE_FD(fd);
 	}
