@@ -48,7 +48,7 @@ static int create_file(struct bench *b, struct fuse_queue *q)
 
 static int find_file(struct bench *b, struct fuse_queue *q)
 {
-	struct fuse_entry_out entry;
+	struct fuse_entry_out entry = {};
 	int err = fuse_op_walk(q, file_name(b), &b->parent, &b->name);
 
 	if (err == 0 && (!b->name[0] || strlen(b->name) > 255))
@@ -137,7 +137,7 @@ static int open_data(struct bench *b)
 static int open_dir(struct bench *b, struct fuse_queue *q)
 {
 	const char *path = b->opt.file ? b->opt.file : "/";
-	struct fuse_entry_out entry;
+	struct fuse_entry_out entry = {};
 	int err = fuse_op_walk(q, path, &b->parent, &b->name);
 
 	b->nodeid = b->parent;

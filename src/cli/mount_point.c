@@ -136,8 +136,6 @@ static int mount_as_root(struct mount_point *mp, const struct stat *st, const ch
 	return TAKE_FD(fd);
 }
 
-extern char **environ;
-
 /* Run fusermount3, with @sock as its descriptor 3 unless it is -1. Return: its exit status, or negative errno. */
 static int run_helper(const char *const argv[], int sock)
 {

@@ -88,7 +88,8 @@ def test_timeout():
 def test_guest_that_dies():
     done = guest.vm(command=["echo c >/proc/sysrq-trigger"])
     assert done.returncode == 1
-    assert b"ended before COMMAND did" in done.stderr and b"sysrq" in done.stderr
+    # How much of a panic gets out is the emulator's business; what did is shown.
+    assert b"ended before COMMAND did; the end of its console:\n| " in done.stderr
 
 
 def test_closed_output():
