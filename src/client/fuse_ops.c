@@ -43,17 +43,18 @@ static void add_name(struct fuse_call *call, const char *name)
 	call->args_bytes += (uint32_t)bytes;
 }
 
-/* Without a security module a guest sends an empty list of contexts once it was agreed on. */
+/*
+ * Without a security module a guest sends an empty list of contexts once it was agreed on. It follows the name at once,
+ * aligned to nothing.
+ */
 static void add_extension(struct fuse_queue *q, struct fuse_call *call)
 {
 	const struct fuse_secctx_header header = { .size = sizeof(header) };
-	uint32_t at = FUSE_REC_ALIGN(call->args_bytes);
 
 	if (!(fuse_client_flags(fuse_queue_client(q)) & FUSE_SECURITY_CTX))
 		return;
-	memset((char *)call->args + call->args_bytes, 0, at - call->args_bytes);
-	memcpy((char *)call->args + at, &header, sizeof(header));
-	call->args_bytes = at + (uint32_t)sizeof(header);
+	memcpy((char *)call->args + call->args_bytes, &header, sizeof(header));
+	call->args_bytes += (uint32_t)sizeof(header);
 	call->ext_bytes = sizeof(header);
 }
 

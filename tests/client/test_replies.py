@@ -15,14 +15,17 @@ GET_FEATURES, SET_MEM_TABLE, SET_VRING_ADDR, SET_VRING_KICK, SET_VRING_CALL = 1,
 VERSION_1 = 1 << 32
 NEXT, WRITE = 1, 2
 LOOKUP, FORGET, INIT, DESTROY = 1, 2, 26, 38
+MKDIR, UNLINK, RMDIR, RELEASE, CREATE = 9, 10, 11, 18, 35
+INIT_EXT, SECURITY_CTX = 1 << 30, 1 << 32
 RING = 1024
 ENTRY = struct.pack("<QQQQII", 2, 0, 0, 0, 0, 0) + struct.pack("<QQ", 2, 1 << 20) + bytes(32) + \
     struct.pack("<IIII", 0, 0, 0, 0o100644)
 ENTRY = ENTRY[:128].ljust(128, b"\0")
 
 
-def init_reply(major=7, size=64):
-    return struct.pack("<IIII HHIIHH", major, 38, 1 << 17, 0, 12, 9, 1 << 20, 1, 0, 0).ljust(64, b"\0")[:size]
+def init_reply(major=7, size=64, flags=0):
+    return struct.pack("<IIII HHIIHHI", major, 38, 1 << 17, flags & 0xffffffff, 12, 9, 1 << 20, 1, 0, 0,
+                       flags >> 32).ljust(64, b"\0")[:size]
 
 
 class Backend(threading.Thread):
@@ -35,7 +38,7 @@ class Backend(threading.Thread):
         self.listener.listen(1)
         self.init, self.answer = init, answer
         self.addr, self.kick, self.seen = {}, {}, {}
-        self.opcodes = []
+        self.opcodes, self.requests = [], []
 
     def message(self, sock):
         data, fds, _, _ = socket.recv_fds(sock, 12, 8)
@@ -73,7 +76,10 @@ class Backend(threading.Thread):
             at = following
         _, opcode, unique = struct.unpack_from("<IIQ", request)
         self.opcodes.append(opcode)
+        self.requests.append(request)
         answer = {INIT: self.init, DESTROY: good(b"")}.get(opcode, self.answer)
+        if isinstance(answer, dict) and opcode != FORGET:
+            answer = answer[opcode]
         message, length, used_id = answer(unique) if opcode != FORGET else (b"", 0, None)
         for place, size in room:
             self.mem[place:place + len(message[:size])] = message[:size]
@@ -120,11 +126,11 @@ def changed(body, length=0, error=0, unique=0, used=0, used_id=None):
     return answer
 
 
-def lookup_run(tmp_path, init, answer):
+def lookup_run(tmp_path, init, answer, mode="lookup"):
     path = str(tmp_path / "socket")
     backend = Backend(path, init, answer)
     backend.start()
-    run = subprocess.run([FUSEWIRE, "bench", "--rw", "lookup", "--runtime", "0.05", "--iodepth", "1", path],
+    run = subprocess.run([FUSEWIRE, "bench", "--rw", mode, "--runtime", "0.05", "--iodepth", "1", path],
                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
     backend.join(10)
     assert not backend.is_alive()
@@ -183,3 +189,19 @@ def test_old_init(tmp_path):
     """A reply of before 7.23 has 24 bytes."""
     run, _ = lookup_run(tmp_path, good(init_reply(size=24)), good(ENTRY))
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("flags, agreed", [(0, False), (SECURITY_CTX, False), (INIT_EXT | SECURITY_CTX, True)])
+def test_extension(tmp_path, flags, agreed):
+    """An agreed security context follows the name at once; flags2 counts only with FUSE_INIT_EXT."""
+    create = good(ENTRY + bytes(16))
+    nothing = good(b"")
+    run, backend = lookup_run(tmp_path, good(init_reply(flags=flags)),
+                              {MKDIR: good(ENTRY), CREATE: create, RELEASE: nothing, UNLINK: nothing, RMDIR: nothing}, "create")
+    assert run.returncode == 0, run.stderr
+    for opcode, args in ((MKDIR, 8), (CREATE, 16)):
+        request = backend.requests[backend.opcodes.index(opcode)]
+        name, _, rest = request[40 + args:].partition(b"\0")
+        assert name and rest == (struct.pack("<II", 8, 0) if agreed else b"")
+        assert struct.unpack_from("<H", request, 36)[0] == len(rest) // 8
+        assert struct.unpack_from("<I", request)[0] == len(request)
