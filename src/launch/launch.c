@@ -389,11 +389,9 @@ void launch_finish(struct launch *launch, uint64_t grace_ns, bool terminate)
 {
 	if (terminate) {
 		pthread_mutex_lock(&launch->lock);
-		/* A server that is not our child is not signalled by its number: it may be gone. */
-		if (launch->server_pid &&
-		    waitid(P_PID, (id_t)launch->server_pid, NULL, WEXITED | WNOHANG | WNOWAIT) == 0)
-			kill(launch->server_pid, SIGTERM);
-		else if (!launch->main_reaped)
+		/* One that has just gone to the background is a grandchild still: its parent has yet to end. */
+		if (!(launch->server_pid > 1 && process_signal(launch->server_pid, SIGTERM)) &&
+		    !launch->main_reaped)
 			kill(launch->main_pid, SIGTERM);
 		pthread_mutex_unlock(&launch->lock);
 	}

@@ -70,6 +70,15 @@ bool process_number(const char *name, int *ret_number)
 	return true;
 }
 
+bool process_signal(pid_t pid, int sig)
+{
+	/* The descriptor first: what it names is then what is looked up, even if the number is given anew. */
+	autoclose int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	return fd >= 0 && process_is_ours(pid) &&
+	       syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) == 0;
+}
+
 int processes_signal(int sig)
 {
 	DIR *dir = opendir("/proc");
@@ -79,16 +88,10 @@ int processes_signal(int sig)
 	if (!dir)
 		return -errno;
 	while ((e = readdir(dir))) {
-		autoclose int fd = -1;
 		int pid;
 
-		if (!process_number(e->d_name, &pid) || pid <= 1 || pid == getpid())
-			continue;
-		fd = (int)syscall(SYS_pidfd_open, pid, 0);
-		if (fd < 0 || !process_is_ours(pid))
-			continue;
-		if (syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) == 0)
-			nr++;
+		if (process_number(e->d_name, &pid) && pid > 1 && pid != getpid())
+			nr += process_signal(pid, sig);
 	}
 	closedir(dir);
 	return nr;

@@ -20,6 +20,9 @@
  */
 int processes_signal(int sig);
 
+/** process_signal() - send @sig to @pid if it is a descendant, not only a child, of this process. Return: was it sent? */
+bool process_signal(pid_t pid, int sig);
+
 /** process_number() - is the name of a directory entry in /proc a whole number? */
 bool process_number(const char *name, int *ret_number);
 
