@@ -21,7 +21,7 @@ void device_options_init(struct device_options *opts)
 		.device = {
 			.nr_request_queues = 64,
 			.queue_size_max = 1024,
-			.poll_ns = 20 * NSEC_PER_USEC,
+			.poll_ns = 300 * NSEC_PER_USEC,
 			.drain_ns = 5 * NSEC_PER_SEC,
 			.arch = FUSE_ARCH_NATIVE,
 		},

@@ -71,7 +71,7 @@ enum device_option {
 	"  --queues N             request queues offered (default 64)\n"                       \
 	"  --queue-size N         largest ring accepted (default 1024)\n"                      \
 	"  --poll-us N            look for more work for up to N us before sleeping (default " \
-	"20)\n"                                                                                \
+	"300)\n"                                                                               \
 	"  --drain-ms N           wait N ms for requests when a queue stops (default 5000)\n"  \
 	"  --arch NAME            the guest's architecture (default: this machine's)\n"        \
 	"  --inband-notifications offer them; for User-mode Linux only\n"                      \

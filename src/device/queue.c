@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -201,6 +202,8 @@ static bool queue_poll(struct queue *q)
 		}
 		if (queue_steered(q))
 			return true;
+		/* Who else wants this processor, the daemon for one, comes first: we only keep it from falling asleep. */
+		sched_yield();
 	} while (clock_now_ns() < end);
 	return false;
 }
