@@ -213,8 +213,16 @@ static void as_many_guards_as_there_may_be(void)
 	sigbus_guard_remove((void *)4096);
 }
 
+/* What meson takes for a skipped test. */
+#define SKIPPED 77
+
 int main(void)
 {
+#if defined(__s390x__)
+	/* qemu-user 7.2 does not deliver this fault of an s390x program to its handler; the handler is tested elsewhere. */
+	if (getenv("FUSEWIRE_EMULATED"))
+		return SKIPPED;
+#endif
 	other_faults_are_fatal();
 	truncated_memory_reads_as_zeros();
 	truncated_log();
