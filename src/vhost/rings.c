@@ -138,6 +138,9 @@ static uint32_t ring_start_base(const struct vhost_ring *r, const struct virtq_s
 
 	if (setup->format != VIRTQ_PACKED || r->base != 0)
 		return r->base;
+	/* A ring at an odd address is refused at its start; not even a word of it can be read. */
+	if ((uintptr_t)guest_strip(setup->desc) % sizeof(le16))
+		return r->base;
 	flags = (const le16 __guest *)((const uint8_t __guest *)setup->desc + PACKED_FLAGS_OFFSET);
 	return guest_read16(flags) & PACKED_DESC_USED ? 0 : PACKED_BASE_FRESH;
 }
