@@ -189,11 +189,11 @@ static bool queue_steered(const struct queue *q)
  */
 static bool queue_poll(struct queue *q)
 {
-	uint64_t end;
+	uint64_t begin, now;
 
 	if (!q->poll_ns)
 		return false;
-	end = clock_now_ns() + q->poll_ns;
+	begin = clock_now_ns();
 	do {
 		for (int i = 0; i < 16; i++) {
 			if (virtq_has_work(q->vq))
@@ -202,9 +202,14 @@ static bool queue_poll(struct queue *q)
 		}
 		if (queue_steered(q))
 			return true;
-		/* Who else wants this processor, the daemon for one, comes first: we only keep it from falling asleep. */
-		sched_yield();
-	} while (clock_now_ns() < end);
+		now = clock_now_ns();
+		/*
+		 * Who else wants this processor, the daemon for one, comes first: we only keep it from falling asleep.
+		 * Under a driver that keeps us busy this is not reached.
+		 */
+		if (now - begin >= POLL_FIRST_NS)
+			sched_yield();
+	} while (now - begin < q->poll_ns);
 	return false;
 }
 
