@@ -325,11 +325,6 @@ const struct vhost_client_ring *vhost_client_ring(const struct vhost_client *c, 
 	return &c->rings[index];
 }
 
-uint64_t vhost_client_features(const struct vhost_client *c)
-{
-	return c->features;
-}
-
 int vhost_client_socket(const struct vhost_client *c)
 {
 	return c->sock;

@@ -67,8 +67,6 @@ void vhost_client_free(struct vhost_client *client);
 /** vhost_client_ring() - ring @index, < config.nr_queues. */
 const struct vhost_client_ring *vhost_client_ring(const struct vhost_client *client,
 						  unsigned int index);
-/** vhost_client_features() - virtio features that were negotiated. */
-uint64_t vhost_client_features(const struct vhost_client *client);
 /** vhost_client_socket() - the connection, for poll(2): at this point every reply was read, so readable means gone or wrong. */
 int vhost_client_socket(const struct vhost_client *client);
 /** vhost_client_err_fd() - non-blocking; readable when the back-end gave up a ring. -1 without config.watch_errors. */
