@@ -221,13 +221,15 @@ static void client_stop(struct client *c, const char *how)
 	launch_finish(c->launch, 3 * NSEC_PER_SEC, false);
 }
 
+static enum launch_placeholder placeholder = LAUNCH_PLACEHOLDER_AUTO;
+
 static int client_run(struct client *c, char **argv, const char *file, const char *stop)
 {
 	const struct launch_events events = { on_mounted, on_cloned, on_unmounted, on_exited };
 	const char *why;
 	int err;
 
-	err = launch_start(&c->launch, argv, &events, c, &why);
+	err = launch_start(&c->launch, argv, placeholder, &events, c, &why);
 	if (err) {
 		fprintf(stderr, "%s: %s: %s\n", argv[0], why, strerror(-err));
 		return 1;
