@@ -19,12 +19,12 @@ static __thread uint64_t left_ns;
 /* One share in 8 of the mean is the last handler's. */
 static void note_handler_time(struct inproc *ip)
 {
-	uint64_t mean = READ_ONCE(ip->handler_ns), now;
+	uint64_t mean = READ_ONCE(ip->handler_ns), ns;
 
 	if (!left_ns)
 		return;
-	now = clock_now_ns();
-	WRITE_ONCE(ip->handler_ns, mean - mean / 8 + (now - left_ns) / 8);
+	ns = min_of(clock_now_ns() - left_ns, (uint64_t)INPROC_HANDLER_MAX_NS);
+	WRITE_ONCE(ip->handler_ns, mean - mean / 8 + ns / 8);
 	left_ns = 0;
 }
 
