@@ -96,7 +96,7 @@ def test_static(place, user, flags, stop, status):
 
 
 @pytest.mark.skipif(not ROOT, reason="needs the right to mount")
-@pytest.mark.parametrize("flags", [[], ["-b"], ["-c"]], ids=lambda f: "".join(f) or "plain")
+@pytest.mark.parametrize("flags", [[], ["-b"], ["-c"], ["-m"], ["-m", "-b"]], ids=lambda f: "".join(f) or "plain")
 def test_static_unmount(place, flags):
     if not os.path.exists("/dev/fuse"):
         pytest.skip("no FUSE in this kernel")
@@ -152,7 +152,7 @@ def check_end(stop, rc, out, err):
 
 
 @pytest.mark.parametrize("user", users())
-@pytest.mark.parametrize("flags", [["-f"], [], ["-s"], ["-o", "auto_unmount"]],
+@pytest.mark.parametrize("flags", [["-f"], [], ["-s"], ["-o", "auto_unmount"]]],
                          ids=lambda f: f[-1] if f else "background")
 @pytest.mark.parametrize("stop", ["eof", "unmount", "kill"])
 def test_sshfs(place, sshd, user, flags, stop):

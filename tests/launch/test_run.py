@@ -111,6 +111,29 @@ def test_sshfs(place):
         assert not os.path.exists(r.socket)
 
 
+@pytest.mark.parametrize("options,said,unsaid", [
+    ([], ["type fuse; to the driver's mount belongs: -o nosuid,nodev", "only user 0 may enter"], ["no directory"]),
+    (["-o", "allow_other,ro,noexec"], ["-o ro,nosuid,nodev,noexec"], ["may enter", "check"]),
+    (["-o", "subtype=x"], ["/src', type fuse.x;"], []),
+])
+def test_tells_what_a_driver_cannot_know(place, options, said, unsaid):
+    with Run(place, bindfs(place, *options)) as r:
+        assert r.wait_ready(), r.text()
+        for text in said:
+            assert text in r.text(), r.text()
+        for text in unsaid:
+            assert text not in r.text(), r.text()
+        r.end()
+
+
+def test_root_that_is_a_file(place):
+    with Run(place, [RAWFUSE, str(place / "src" / "f")]) as r:
+        assert r.wait_ready(), r.text()
+        assert "the root is no directory (rootmode=100000)" in r.text()
+        assert "the driver checks file modes all the same" in r.text()
+        r.end()
+
+
 def test_notify_socket(place):
     path = str(place / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
