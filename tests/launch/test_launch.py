@@ -152,7 +152,7 @@ def check_end(stop, rc, out, err):
 
 
 @pytest.mark.parametrize("user", users())
-@pytest.mark.parametrize("flags", [["-f"], [], ["-s"], ["-o", "auto_unmount"]]],
+@pytest.mark.parametrize("flags", [["-f"], [], ["-s"], ["-o", "auto_unmount"]],
                          ids=lambda f: f[-1] if f else "background")
 @pytest.mark.parametrize("stop", ["eof", "unmount", "kill"])
 def test_sshfs(place, sshd, user, flags, stop):

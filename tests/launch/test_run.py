@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """fusewire run: how it starts, tells, ends and starts again. What a guest sees is tested in tests/guest."""
+import fcntl
 import os
 import pathlib
 import re
@@ -38,6 +39,8 @@ class Run:
         read, write = os.pipe()
         self.ready = os.fdopen(read, "rb")
         self.log = tempfile.TemporaryFile("w+")
+        # Who reads moves the offset, which the writers share: they append.
+        fcntl.fcntl(self.log, fcntl.F_SETFL, os.O_APPEND)
         self.process = subprocess.Popen(
             [FUSEWIRE, "run", "--socket", self.socket, "--tag", "t", "--ready-fd", str(write), *options, "--",
              *command], pass_fds=[write], stderr=self.log, stdout=self.log, stdin=subprocess.DEVNULL,
