@@ -45,6 +45,7 @@
 #define UNMOUNT_STOP_NS	    (500 * NSEC_PER_MSEC)
 #define UNMOUNT_THREADS_MAX 512
 #define UNMOUNT_FDS_MAX	    64
+#define UNMOUNT_OTHERS_MAX  256
 /* The two bytes of the `syscall` instruction. */
 #define SYSCALL_INSN 0x050f
 
@@ -181,6 +182,22 @@ static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 	return err;
 }
 
+/* A daemon of several processes, whose workers all read the device. What only holds it open does not mind. */
+static void unmount_others(struct supervisor *sup, pid_t done, int dead)
+{
+	pid_t pids[UNMOUNT_OTHERS_MAX];
+	int nr = processes_list(pids, array_size(pids));
+
+	for (int i = 0; i < nr; i++) {
+		int fds[1];
+
+		if (pids[i] == done || list_sockets(sup, pids[i], fds, 1) <= 0)
+			continue;
+		if (unmount_with(sup, pids[i], dead) < 0)
+			log_debug("process %d keeps the daemon's device", (int)pids[i]);
+	}
+}
+
 int unmount_daemon(struct supervisor *sup, pid_t pid)
 {
 	autoclose int dead = deadfuse_open();
@@ -195,6 +212,8 @@ int unmount_daemon(struct supervisor *sup, pid_t pid)
 	err = unmount_with(sup, pid, dead);
 	if (err)
 		log_debug("the daemon's device cannot be replaced: error %d", -err);
+	else
+		unmount_others(sup, pid, dead);
 	return err;
 }
 

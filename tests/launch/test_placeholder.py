@@ -274,6 +274,10 @@ def squashfuse(place):
     return ["squashfuse", str(place / "image"), str(place / "mnt")]
 
 
+def squashfuse_threads(place):
+    return [*squashfuse(place), "-o", "clone_fd,max_threads=3,max_idle_threads=2"]
+
+
 def overlay(place):
     for name in ("up", "work"):
         (place / name).mkdir()
@@ -287,6 +291,7 @@ DAEMONS = {
     "rclone mount --daemon": lambda place: rclone(place, "mount", "--daemon"),
     "rclone mount2": lambda place: rclone(place, "mount2"),
     "squashfuse": squashfuse,
+    "squashfuse with threads": squashfuse_threads,
     "fuse-overlayfs": overlay,
 }
 
