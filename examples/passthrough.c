@@ -47,7 +47,8 @@ struct dir {
 
 static struct {
 	char *source;
-	int cache, no_cache, writeback, flock;
+	int cache, no_cache, no_splice, writeback, flock;
+	unsigned int max_write;
 	double timeout;
 	bool owns; /* new files are given to the caller: we may */
 } opts = { .timeout = 1.0 };
@@ -111,7 +112,9 @@ static void pt_init(void *userdata, struct fuse_conn_info *conn)
 {
 	unsigned int splice = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE;
 
-	conn->want |= conn->capable & splice;
+	conn->want = (conn->want & ~splice) | (opts.no_splice ? 0 : conn->capable & splice);
+	if (opts.max_write)
+		conn->max_write = opts.max_write;
 	if (opts.writeback)
 		conn->want |= conn->capable & FUSE_CAP_WRITEBACK_CACHE;
 	if (!opts.flock)
@@ -700,8 +703,10 @@ static const struct fuse_lowlevel_ops operations = {
 static const struct fuse_opt options[] = {
 	OPTION("--cache", cache),
 	OPTION("--no-cache", no_cache),
+	OPTION("--no-splice", no_splice),
 	OPTION("--writeback", writeback),
 	OPTION("--flock", flock),
+	{ "--max-write=%u", offsetof(__typeof__(opts), max_write), 0 },
 	{ "--timeout=%lf", offsetof(__typeof__(opts), timeout), 0 },
 	FUSE_OPT_END,
 };
@@ -714,6 +719,10 @@ static const char usage[] =
 	"    --cache                what is cached stays: nobody else changes SOURCE\n"
 	"    --no-cache             each read, write and lookup is a request\n"
 	"    --timeout=SECONDS      how long names and attributes are cached (1)\n"
+	"    --no-splice            copy data through our own memory\n"
+	"    --max-write=BYTES      of a request; libfuse splices only what fits a pipe, which "
+	"without privilege\n"
+	"                           is /proc/sys/fs/pipe-max-size\n"
 	"    --writeback            let the kernel collect writes\n"
 	"    --flock                pass flock(2) on; each one that waits keeps a thread (-o "
 	"max_threads)\n";

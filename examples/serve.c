@@ -4,6 +4,7 @@
  */
 #define FUSE_USE_VERSION 312
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +53,9 @@ static int loop(struct fuse_session *session, const struct fuse_cmdline_opts *li
 	if (!config)
 		return -1;
 	fuse_loop_cfg_set_clone_fd(config, (unsigned int)line->clone_fd);
-	fuse_loop_cfg_set_idle_threads(config, line->max_idle_threads);
+	/* libfuse's own default is a number that it refuses here. */
+	if (line->max_idle_threads != UINT_MAX)
+		fuse_loop_cfg_set_idle_threads(config, line->max_idle_threads);
 	fuse_loop_cfg_set_max_threads(config, line->max_threads);
 	rc = fuse_session_loop_mt(session, config);
 	fuse_loop_cfg_destroy(config);
