@@ -49,12 +49,14 @@ struct service_ops {
  * @init_out: the INIT reply that the file system behind it gave, in native byte order; the device answers the
  *            driver's INIT from it. Set before the service is given to a device; after a restart the service
  *            calls device_service_restarted() with the new one.
+ * @unavailable: there is no file system: a driver's INIT fails
  * @checks_ids: the service itself survives any node id and handle, and keeps no lookup counts: the device
  *              leaves out the ledger
  */
 struct service {
 	const struct service_ops *ops;
 	struct fuse_init_out init_out;
+	bool unavailable;
 	bool checks_ids;
 };
 

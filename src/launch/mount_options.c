@@ -5,6 +5,7 @@
 #include "launch/mount_options.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,4 +78,21 @@ int mount_options_parse(char *data, struct launch_mount *mnt)
 			return err;
 	}
 	return mnt->fd < 0 ? -EINVAL : 0;
+}
+
+int mount_options_replace_fd(const char *data, int fd, char *buf, size_t size)
+{
+	int n = snprintf(buf, size, "fd=%d", fd);
+	size_t used = (size_t)n;
+
+	while (n >= 0 && used < size && *data) {
+		size_t len = strcspn(data, ",");
+
+		if (len && strncmp(data, "fd=", 3) != 0) {
+			n = snprintf(buf + used, size - used, ",%.*s", (int)len, data);
+			used += (size_t)n;
+		}
+		data += len + (data[len] == ',');
+	}
+	return n < 0 || used >= size ? -ENAMETOOLONG : 0;
 }

@@ -12,6 +12,8 @@
 
 /** LAUNCH_NAME_BYTES - room for a mount's source and type, with NUL; longer ones are cut. */
 #define LAUNCH_NAME_BYTES 256
+/** LAUNCH_OPTIONS_BYTES - longest data argument of mount(2), with NUL: the kernel takes one page. */
+#define LAUNCH_OPTIONS_BYTES 4096
 
 /**
  * struct launch_mount - one intercepted mount of a FUSE file system.
@@ -54,5 +56,13 @@ bool mount_options_is_fuse(const char *type);
  * refuse: an unknown option, a bad number, no fd.
  */
 int must_check mount_options_parse(char *data, struct launch_mount *mnt);
+
+/**
+ * mount_options_replace_fd() - the same options with another descriptor.
+ * @data: as mount_options_parse() takes it
+ *
+ * Async-signal-safe. Return: 0, or -ENAMETOOLONG when @size does not suffice.
+ */
+int must_check mount_options_replace_fd(const char *data, int fd, char *buf, size_t size);
 
 #endif

@@ -190,6 +190,8 @@ int unmount_daemon(struct supervisor *sup, pid_t pid)
 		log_debug("no dead fuse descriptor can be made: error %d", -dead);
 		return dead;
 	}
+	/* As the kernel does it: first the mount is gone, then the device says so. */
+	supervisor_unmount(sup, pid);
 	err = unmount_with(sup, pid, dead);
 	if (err)
 		log_debug("the daemon's device cannot be replaced: error %d", -err);

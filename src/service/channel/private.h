@@ -201,16 +201,6 @@ bool channel_has_reply(uint32_t opcode);
 int must_check limits_check(const struct channel *ch, struct request *req);
 /** limits_cut_forget() - is it a BATCH_FORGET that the daemon's buffer cannot hold as a whole? */
 bool limits_cut_forget(const struct channel *ch, struct request *req);
-/**
- * limits_forget_message() - the next message of a BATCH_FORGET that is sent in pieces.
- * @done: entries that were sent already
- * @buf: CHANNEL_FORGET_BYTES
- * @ret_nr: entries in it
- *
- * Return: bytes of message; 0 when all were sent.
- */
-size_t limits_forget_message(struct request *req, uint32_t done, void *buf, uint32_t *ret_nr);
-
 /* split.c */
 /** split_start() - a split for a READ. Context: under the lock. Return: NULL when none is free. */
 struct channel_split *split_start(struct channel *ch, struct request *req);

@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/iov.h"
 #include "service/channel/private.h"
+#include "service/rules.h"
 
 #ifndef UIO_MAXIOV
 #define UIO_MAXIOV 1024
@@ -135,7 +136,8 @@ static int send_forgets(struct channel_item *item, int fd)
 	size_t len;
 	int err = 0;
 
-	while (!err && (len = limits_forget_message(item->req, item->nr_forgotten, msg, &nr)) > 0) {
+	while (!err && (len = rules_forget_message(item->req, item->nr_forgotten, msg,
+						    sizeof(msg), &nr)) > 0) {
 		err = channel_send_plain(fd, msg, len);
 		if (!err)
 			item->nr_forgotten += nr;
