@@ -31,6 +31,7 @@
 #include "base/fd.h"
 #include "cli/cli.h"
 #include "cli/run_inproc.h"
+#include "cli/run_mount.h"
 #include "cli/serve.h"
 #include "launch/launch.h"
 #include "service/channel/channel.h"
@@ -186,6 +187,8 @@ static int on_mounted(void *ctx, const struct launch_mount *mnt, int fd)
 	} else if (err) {
 		__atomic_store_n(&r->attached, false, __ATOMIC_RELEASE);
 		cli_error("cannot talk to the daemon: %s", strerror(-err));
+	} else {
+		run_mount_tell(mnt);
 	}
 	return err;
 }

@@ -97,6 +97,7 @@ struct queue {
 	struct request *free_local;
 	uint32_t nr_slots_used;
 	uint64_t poll_ns;
+	bool polls_service; /* between poll_begin() and poll_end() */
 	uint64_t popped;
 
 	/* Under push_lock. */

@@ -156,18 +156,24 @@ int queue_take_one(struct queue *q)
 }
 
 /* Publish what was completed in this thread, and what others pushed meanwhile. */
-void queue_end_batch(struct queue *q)
+static void queue_publish(struct queue *q)
 {
-	struct service *svc = q->dev->svc;
 	bool call;
 
-	if (svc->ops->flush)
-		svc->ops->flush(svc);
 	pthread_mutex_lock(&q->push_lock);
 	queue_publish_locked(q, &call);
 	pthread_mutex_unlock(&q->push_lock);
 	if (call)
 		queue_call(q);
+}
+
+void queue_end_batch(struct queue *q)
+{
+	struct service *svc = q->dev->svc;
+
+	if (svc->ops->flush)
+		svc->ops->flush(svc);
+	queue_publish(q);
 }
 
 /* Return: requests taken; *@ret_starved when the pool is empty. */
@@ -196,6 +202,32 @@ static bool queue_steered(const struct queue *q)
 	return READ_ONCE(q->stop) || READ_ONCE(q->paused);
 }
 
+/* While we are awake we are the service's eyes, too. Return: were requests ended? */
+static bool queue_poll_service(struct queue *q)
+{
+	const struct service_ops *ops = q->dev->svc->ops;
+
+	if (!q->polls_service || !ops->poll(q->dev->svc))
+		return false;
+	queue_publish(q);
+	return true;
+}
+
+static void queue_poll_service_begin(struct queue *q)
+{
+	const struct service_ops *ops = q->dev->svc->ops;
+
+	if (!q->polls_service && ops->poll_begin)
+		q->polls_service = ops->poll_begin(q->dev->svc);
+}
+
+static void queue_poll_service_end(struct queue *q)
+{
+	if (q->polls_service)
+		q->dev->svc->ops->poll_end(q->dev->svc);
+	q->polls_service = false;
+}
+
 /*
  * Look for work for q->poll_ns. That time grows while sleeps are short, so that polling would have caught
  * the work, and shrinks to nothing while they are long: an idle device costs nothing.
@@ -206,6 +238,7 @@ static bool queue_poll(struct queue *q)
 
 	if (!q->poll_ns)
 		return false;
+	queue_poll_service_begin(q);
 	begin = clock_now_ns();
 	do {
 		for (int i = 0; i < 16; i++) {
@@ -215,6 +248,8 @@ static bool queue_poll(struct queue *q)
 		}
 		if (queue_steered(q))
 			return true;
+		if (queue_poll_service(q))
+			begin = clock_now_ns();
 		now = clock_now_ns();
 		/*
 		 * Who else wants this processor, the daemon for one, comes first: we only keep it from falling asleep.
@@ -269,6 +304,7 @@ static void queue_sleep(struct queue *q, bool starved)
 
 	if (takes && virtq_kick_enable(q->vq))
 		goto out;
+	queue_poll_service_end(q);
 	begin = clock_now_ns();
 	queue_wait_fds(q, !q->broken);
 	if (takes)
@@ -283,6 +319,7 @@ static bool queue_park(struct queue *q)
 {
 	bool go_on;
 
+	queue_poll_service_end(q);
 	pthread_mutex_lock(&q->park_lock);
 	while (q->paused && !q->stop) {
 		if (!q->parked) {

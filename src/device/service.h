@@ -30,6 +30,10 @@ struct service;
  * @flush: end of a batch of ->submit() from one queue thread; send what was held back. NULL if not needed.
  * @interrupt: the driver, or the device while it drains, wants the request with this unique to end early.
  *          Best effort, as FUSE_INTERRUPT is. NULL if the service never waits.
+ * @poll_begin: a queue thread is awake and will call @poll now and then: the service's own thread need not be woken by
+ *          what @poll would find. Return: whether @poll may be called. NULL if there is nothing to poll
+ * @poll: end requests for which replies are there. Never blocks. Return: did it do anything?
+ * @poll_end: the queue thread that called @poll_begin goes to sleep
  * @stop: the device goes away: end every request that is under way, now, with an error; no more will come.
  *          NULL if ->submit() always ends them itself.
  * @free: release everything; called when no request is under way.
@@ -39,6 +43,9 @@ struct service_ops {
 	void (*submit)(struct service *svc, struct request *req);
 	void (*flush)(struct service *svc);
 	void (*interrupt)(struct service *svc, uint64_t unique);
+	bool (*poll_begin)(struct service *svc);
+	bool (*poll)(struct service *svc);
+	void (*poll_end)(struct service *svc);
 	void (*stop)(struct service *svc);
 	void (*free)(struct service *svc);
 };

@@ -311,6 +311,7 @@ static int read_mount_arguments(struct supervisor *sup)
 	if (err < 0)
 		return err;
 	mnt->read_only = sc->args[3] & MS_RDONLY;
+	mnt->flags = sc->args[3] & ~(unsigned long)MS_RDONLY;
 	return 0;
 }
 

@@ -336,8 +336,10 @@ static int channel_add_socket(struct channel *ch, unsigned int socket, int fd)
 	/* Before it can be readable: the thread ignores events of empty places. */
 	if (epoll_ctl(ch->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0)
 		return -errno;
-	ch->sockets[socket] = (struct channel_socket){ .fd = fd, .events = ev.events };
+	ch->sockets[socket] =
+		(struct channel_socket){ .fd = fd, .events = EPOLLRDHUP, .armed = ev.events };
 	ch->nr_sockets++;
+	channel_arm(ch, socket);
 	return 0;
 }
 
@@ -479,8 +481,10 @@ int channel_hand_over(struct service *svc, const void *msg, size_t len, const in
 				log_debug("a clone cannot be woken");
 		}
 	}
-	if (!err)
+	if (!err) {
 		WRITE_ONCE(ch->state, CHANNEL_STOPPING);
+		channel_arm_all(ch);
+	}
 	pthread_mutex_unlock(&ch->lock);
 	return err;
 }
@@ -500,6 +504,7 @@ int channel_stop(struct service *svc)
 		err = channel_send_plain(ch->sockets[channel_read_socket(ch)].fd, &msg, sizeof(msg));
 		if (!err) {
 			WRITE_ONCE(ch->state, CHANNEL_STOPPING);
+			channel_arm_all(ch);
 			ch->destroy_sent = true;
 		}
 	}
@@ -563,6 +568,9 @@ static const struct service_ops channel_ops = {
 	.name = "channel",
 	.submit = channel_submit,
 	.interrupt = channel_interrupt,
+	.poll_begin = channel_poll_begin,
+	.poll = channel_poll,
+	.poll_end = channel_poll_end,
 	.stop = channel_drop_requests,
 	.free = channel_free,
 };
