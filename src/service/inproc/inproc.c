@@ -100,7 +100,7 @@ void inproc_unmount(struct service *svc)
 	struct inproc *ip = inproc_of(svc);
 
 	pthread_mutex_lock(&ip->lock);
-	ip->gone = true;
+	__atomic_store_n(&ip->gone, true, __ATOMIC_SEQ_CST);
 	if (ip->polled && ip->config.readable)
 		ip->config.readable(ip->config.ctx, true);
 	lead_wake_all(ip);
@@ -133,9 +133,20 @@ static bool split_take(struct request *req)
 	return true;
 }
 
+/* Whoever leads is inside the device. */
+static bool somebody_leads(struct inproc *ip)
+{
+	bool leads;
+
+	pthread_mutex_lock(&ip->lock);
+	leads = ip->lead != LEAD_NONE;
+	pthread_mutex_unlock(&ip->lock);
+	return leads;
+}
+
 /*
  * The device goes away, and no more requests come. The daemon may go on reading (it finds nothing) and writing (it
- * finds nobody), so whoever holds a request between the two is waited for.
+ * finds nobody), so whoever is inside the device, or holds a request, is waited for: neither waits for anything.
  */
 static void inproc_stop(struct service *svc)
 {
@@ -143,7 +154,7 @@ static void inproc_stop(struct service *svc)
 
 	inproc_unmount(svc);
 	lead_fail_pending(ip, -EIO);
-	while (__atomic_load_n(&ip->nr_busy, __ATOMIC_SEQ_CST))
+	while (__atomic_load_n(&ip->nr_busy, __ATOMIC_SEQ_CST) || somebody_leads(ip))
 		sched_yield();
 	device_end_requests(ip->dev, -EIO, split_take);
 }

@@ -111,7 +111,7 @@ struct inproc {
 	uint64_t nr_allowed; /* calls of inproc_takeable() */
 	bool excluded; /* nobody may lead until the next of them */
 	bool give_up; /* the leader shall come back; it reads this without the lock */
-	bool gone;
+	bool gone; /* replies look at it without the lock */
 	bool polled;
 	bool is_readable;
 	struct inproc_waiter *waiters;
