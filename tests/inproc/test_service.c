@@ -433,12 +433,25 @@ static void test_hanging_daemon(void **state)
 	daemon_free(d);
 }
 
+/* The thread sanitizer does not see what a cancelled thread locks on its way out. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CANCEL_IS_NOT_SEEN 1
+#endif
+#endif
+#ifndef CANCEL_IS_NOT_SEEN
+#define CANCEL_IS_NOT_SEEN 0
+#endif
+
 static void test_cancelled_readers(void **state)
 {
 	struct inproc_config config = {};
-	struct daemon *d = daemon_new(&config, 4);
+	struct daemon *d;
 	uint64_t node, fh;
 
+	if (CANCEL_IS_NOT_SEEN)
+		skip();
+	d = daemon_new(&config, 4);
 	open_one(d->rig, &node, &fh);
 	/* Whoever leads is among them, sooner or later. */
 	for (int i = 0; i < 20; i++) {
