@@ -220,6 +220,11 @@ bool virtq_driver_call_enable(struct virtq_driver *drv)
 	return virtq_driver_has_used(drv);
 }
 
+uint32_t virtq_driver_device_base(const struct virtq_driver *drv)
+{
+	return drv->setup.format == VIRTQ_SPLIT ? driver_split_base(drv) : driver_packed_base(drv);
+}
+
 uint32_t virtq_driver_nr_free(const struct virtq_driver *drv)
 {
 	return drv->nr_free;

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fusewire check: the report, for people and for programs.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/check.h"
+#include "cli/json.h"
+
+static void text_row(const struct check_row *row)
+{
+	printf("  %-11s  %s: %s", check_status_name(row->status), row->clause, row->rule);
+	if (row->detail[0])
+		printf("%s[%s]", row->rule[0] ? " " : "", row->detail);
+	putchar('\n');
+}
+
+void check_report_text(const struct check_report *r)
+{
+	const char *area = "";
+
+	printf("features %#llx, protocol features %#llx", (unsigned long long)r->features,
+	       (unsigned long long)r->protocol_features);
+	if (r->nr_queues)
+		printf(", %llu queues", (unsigned long long)r->nr_queues);
+	printf(", FUSE 7.%u, INIT flags %#llx\n", r->fuse_minor, (unsigned long long)r->fuse_flags);
+	for (unsigned int i = 0; i < r->nr_rows; i++) {
+		if (strcmp(area, r->rows[i].area) != 0) {
+			area = r->rows[i].area;
+			printf("\n%s\n", area);
+		}
+		text_row(&r->rows[i]);
+	}
+	printf("\n%u hold, %u do not, %u not offered, %u not checked\n", r->counts[CHECK_HOLDS],
+	       r->counts[CHECK_DOES_NOT], r->counts[CHECK_NOT_OFFERED],
+	       r->counts[CHECK_NOT_CHECKED]);
+}
+
+void check_report_json(const struct check_report *r, const char *path, bool hostile)
+{
+	printf("{\"socket\": ");
+	cli_json_string(path);
+	printf(", \"hostile\": %s, \"died\": %s, \"features\": \"%#llx\", "
+	       "\"protocol_features\": \"%#llx\", \"queues\": %llu, \"fuse_minor\": %u, "
+	       "\"fuse_flags\": \"%#llx\", \"summary\": {",
+	       hostile ? "true" : "false", r->died ? "true" : "false",
+	       (unsigned long long)r->features, (unsigned long long)r->protocol_features,
+	       (unsigned long long)r->nr_queues, r->fuse_minor, (unsigned long long)r->fuse_flags);
+	for (enum check_status s = 0; s < CHECK_STATUS_END; s++)
+		printf("%s\"%s\": %u", s ? ", " : "", check_status_name(s), r->counts[s]);
+	printf("}, \"rows\": [");
+	for (unsigned int i = 0; i < r->nr_rows; i++) {
+		const struct check_row *row = &r->rows[i];
+
+		printf("%s\n{\"area\": ", i ? "," : "");
+		cli_json_string(row->area);
+		printf(", \"clause\": ");
+		cli_json_string(row->clause);
+		printf(", \"rule\": ");
+		cli_json_string(row->rule);
+		printf(", \"status\": \"%s\", \"detail\": ", check_status_name(row->status));
+		cli_json_string(row->detail);
+		putchar('}');
+	}
+	printf("]}\n");
+}
