@@ -19,6 +19,8 @@
 #include "vhost/link.h"
 
 #define CONNECT_TRIES 10
+/* Who is silent on so many connections will not be asked on all the others. */
+#define SILENT_MAX 3
 /* A back-end may need a moment to see that its last front-end is gone. */
 #define RETRY_MS 50
 
@@ -119,7 +121,7 @@ static struct peer *no_peer(struct check *c, const char *why, int err)
 	if (err == -EOPNOTSUPP || err == -ERANGE) {
 		c->no_peer = check_end(c, CHECK_NOT_OFFERED, "%s",
 				       err == -ERANGE ? "too few queues" : "");
-	} else if (strcmp(why, "cannot connect") == 0) {
+	} else if (strcmp(why, "cannot connect") == 0 || c->nr_silent >= SILENT_MAX) {
 		lose(c, why, err);
 		c->no_peer = check_end(c, CHECK_NOT_CHECKED, "%s", c->lost_how);
 	} else {
@@ -150,6 +152,7 @@ struct peer *check_peer(struct check *c, const struct peer_setup *setup)
 	check_drop_own(c);
 	check_drop_shared(c);
 	err = try_peer(c, setup, &c->own, &why);
+	c->nr_silent = err == -ETIMEDOUT ? c->nr_silent + 1 : 0;
 	return err < 0 ? no_peer(c, why, err) : c->own;
 }
 
@@ -308,11 +311,13 @@ static void sum_up(struct check *c)
 {
 	char how[CHECK_DETAIL_BYTES];
 
+	check_drop_own(c);
 	check_drop_shared(c);
 	for (unsigned int i = 0; i < c->report->nr_rows; i++)
 		c->report->counts[c->report->rows[i].status]++;
 	c->report->died |= c->lost;
-	if (c->config->ended && c->config->ended(c->config->ctx, 0, how, sizeof(how)) > 0)
+	if (c->config->ended &&
+	    c->config->ended(c->config->ctx, 0, how, sizeof(how)) == CHECK_CRASHED)
 		c->report->died = true;
 }
 
@@ -344,6 +349,7 @@ int check_run(struct check_report **ret_report, const struct check_config *confi
 	}
 	name_rows(c.report, config->hostile);
 	run_turn(&c, TURN_SHARED, &done);
+	run_turn(&c, TURN_SHARED_LAST, &done);
 	c.detail = detail;
 	check_fs_clean(&c);
 	run_turn(&c, TURN_OWN, &done);

@@ -18,6 +18,13 @@ enum check_status {
 	CHECK_STATUS_END,
 };
 
+/** enum check_end_kind - how a back-end ended. */
+enum check_end_kind {
+	CHECK_ENDED, /* exit status 0 */
+	CHECK_FAILED, /* another exit status */
+	CHECK_CRASHED, /* a signal */
+};
+
 /** CHECK_DETAIL_BYTES - room for what was seen, NUL included. */
 #define CHECK_DETAIL_BYTES 200
 
@@ -45,8 +52,8 @@ struct check_row {
  * @progress: called before each rule: rules done, rules altogether, the next one; or NULL
  * @restart: nobody answers at @path any more: start the back-end once more. Return: 1 when it was; 0 when the one that is
  *           there should be asked again; negative errno. NULL when only somebody else can do that
- * @ended: how did the back-end that @restart started end, if it did within @wait_ms? Writes a few words, and returns 1 when
- *         it crashed or failed, 0 when it ended well, -1 when it has not ended; NULL without @restart
+ * @ended: how did the back-end that @restart started end, if it did within @wait_ms? Writes a few words, and returns
+ *         enum check_end_kind; -1 when it has not ended. NULL without @restart
  * @interrupted: set from outside, to end early
  * @ctx: for the callbacks
  */

@@ -16,6 +16,7 @@
 /* When a rule is tried. */
 enum check_turn {
 	TURN_SHARED, /* on the connection that all of these share: first */
+	TURN_SHARED_LAST, /* the same, for what some do not survive */
 	TURN_OWN, /* on connections of its own */
 	TURN_LAST, /* sums up what all others saw */
 	TURN_HOSTILE,
@@ -78,6 +79,7 @@ struct check {
 	struct check_fs fs;
 	bool lost; /* nobody answers any more */
 	char lost_how[CHECK_DETAIL_BYTES / 2];
+	unsigned int nr_silent; /* connections in a row that were not answered on */
 	unsigned int nr_restarts;
 	bool ends_with_front_end; /* it had to be started again before anything hostile was sent */
 	const struct check_rule *rule; /* the one that runs */

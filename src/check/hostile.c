@@ -9,8 +9,7 @@
 #include "check/check_impl.h"
 
 /* How long a process that was seen to go is given to be gone. */
-#define EXIT_MS	      1000
-#define SHORT_EXIT_MS 100
+#define EXIT_MS 1000
 
 struct peer *check_victim(struct check *c, const struct peer_setup *setup)
 {
@@ -22,14 +21,20 @@ struct peer *check_victim(struct check *c, const struct peer_setup *setup)
 	return p;
 }
 
-/* A back-end that ends well when its connection ends is not hurt; one that crashed is. */
+/*
+ * A back-end that ends when its connection is closed is not hurt, whatever it says; one that crashed is, and so is one that
+ * closed the connection itself and ended with a failure.
+ */
 static bool has_died(struct check *c, bool gone, char *how, size_t size)
 {
 	bool likely_gone = gone || c->ends_with_front_end;
+	int ended = -1;
 
-	if (!c->config->ended)
-		return false;
-	return c->config->ended(c->config->ctx, likely_gone ? EXIT_MS : 0, how, size) > 0;
+	if (c->config->ended)
+		ended = c->config->ended(c->config->ctx, likely_gone ? EXIT_MS : 0, how, size);
+	if (ended == CHECK_FAILED)
+		return gone || !c->ends_with_front_end;
+	return ended == CHECK_CRASHED;
 }
 
 enum check_status check_survived(struct check *c, struct peer *p, const char *reaction)

@@ -70,6 +70,10 @@ static enum check_status run_op(struct check *c, uint64_t opcode)
 	return fs ? ops[opcode](c, fs) : check_no_peer(c);
 }
 
+#define LATE_OP(nr, what)                                                           \
+	{                                                                           \
+		"FUSE opcode", #nr, what, TURN_SHARED_LAST, run_op, FUSE_##nr, NULL \
+	}
 #define OP(nr, what)                                                           \
 	{                                                                      \
 		"FUSE opcode", #nr, what, TURN_SHARED, run_op, FUSE_##nr, NULL \
@@ -110,9 +114,9 @@ static const struct check_rule rules[] = {
 	OP(SETLKW, "takes a free lock at once"),
 	OP(ACCESS, "grants F_OK on the root"),
 	OP(CREATE, "makes a file and opens it"),
-	OP(INTERRUPT, "comes back from hiprio; what it interrupts is answered"),
+	LATE_OP(INTERRUPT, "comes back from hiprio; what it interrupts is answered"),
 	OP(BMAP, "is answered"),
-	OP(DESTROY, "is answered by a header alone"),
+	LATE_OP(DESTROY, "is answered by a header alone"),
 	OP(IOCTL, "one that does not exist is answered by an error"),
 	OP(POLL, "is answered for a regular file"),
 	OP(NOTIFY_REPLY, "answers a notification: needs the notification queue"),

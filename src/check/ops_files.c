@@ -39,8 +39,6 @@ static enum check_status made_and_open(struct check *c, struct check_fs *fs, uin
 
 	if (err == 0)
 		err = fs_release(fs->peer, FUSE_RELEASE, nodeid, fh, O_RDWR);
-	if (err == 0)
-		err = peer_forget(fs->peer, nodeid, 1);
 	return err < 0 ? check_error(c, fs->peer, err, what) : check_holds(c);
 }
 
@@ -58,7 +56,10 @@ enum check_status op_create(struct check *c, struct check_fs *fs)
 	status = made_and_open(c, fs, nodeid, fh, "WRITE to it");
 	if (status != CHECK_HOLDS)
 		return status;
+	/* A kernel removes a name only while it knows the node. */
 	err = fs_remove(fs->peer, FUSE_UNLINK, op_place(fs), name);
+	if (err == 0)
+		err = peer_forget(fs->peer, nodeid, 1);
 	return err < 0 ? check_error(c, fs->peer, err, "UNLINK behind it") : check_holds(c);
 }
 
@@ -356,6 +357,7 @@ enum check_status op_ioctl(struct check *c, struct check_fs *fs)
 {
 	struct fuse_ioctl_in in = { .cmd = NO_IOCTL };
 	uint64_t nodeid;
+	struct fuse_ioctl_out out = {};
 	enum check_status status;
 	struct ask ask;
 	int err;
@@ -368,7 +370,10 @@ enum check_status op_ioctl(struct check *c, struct check_fs *fs)
 			    .args_bytes = sizeof(in),
 			    .in_bytes = sizeof(struct fuse_ioctl_out) };
 	err = fs_ask(fs->peer, &ask);
-	if (err == -ENOTTY || err == -EINVAL)
+	/* An error of the ioctl itself may be in the reply's structure. */
+	if (err == 0)
+		memcpy(&out, ask.body, min_of((size_t)ask.got, sizeof(out)));
+	if (err == -ENOTTY || err == -EINVAL || out.result < 0)
 		return check_holds(c);
 	return err < 0 ? check_error(c, fs->peer, err, "its request")
 		       : check_fails(c, "it succeeded");

@@ -282,7 +282,8 @@ static int take_answer(struct peer *p, struct peer_slot *s)
 		hdr.unique = __builtin_bswap64(hdr.unique);
 	}
 	if (hdr.len != s->written) {
-		p->seen->nr_wrong_length++;
+		/* Without a common byte order the length means nothing. */
+		p->seen->nr_wrong_length += !ask->swapped;
 		return bad_answer(p, "used length", s->written, hdr.len);
 	}
 	if (hdr.unique != s->unique)

@@ -151,8 +151,8 @@ int check_backend_ended(void *ctx, int wait_ms, char *text, size_t size)
 	if (WIFSIGNALED(b->wstatus)) {
 		snprintf(text, size, "signal %d (%s)", WTERMSIG(b->wstatus),
 			 strsignal(WTERMSIG(b->wstatus)));
-		return 1;
+		return CHECK_CRASHED;
 	}
 	snprintf(text, size, "exit status %d", WEXITSTATUS(b->wstatus));
-	return WEXITSTATUS(b->wstatus) != 0;
+	return WEXITSTATUS(b->wstatus) ? CHECK_FAILED : CHECK_ENDED;
 }

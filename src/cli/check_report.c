@@ -16,21 +16,34 @@ static void text_row(const struct check_row *row)
 	putchar('\n');
 }
 
+static bool is_first_of_area(const struct check_report *r, unsigned int row)
+{
+	for (unsigned int i = 0; i < row; i++) {
+		if (strcmp(r->rows[i].area, r->rows[row].area) == 0)
+			return false;
+	}
+	return true;
+}
+
+static void text_area(const struct check_report *r, unsigned int first)
+{
+	printf("\n%s\n", r->rows[first].area);
+	for (unsigned int i = first; i < r->nr_rows; i++) {
+		if (strcmp(r->rows[i].area, r->rows[first].area) == 0)
+			text_row(&r->rows[i]);
+	}
+}
+
 void check_report_text(const struct check_report *r)
 {
-	const char *area = "";
-
 	printf("features %#llx, protocol features %#llx", (unsigned long long)r->features,
 	       (unsigned long long)r->protocol_features);
 	if (r->nr_queues)
 		printf(", %llu queues", (unsigned long long)r->nr_queues);
 	printf(", FUSE 7.%u, INIT flags %#llx\n", r->fuse_minor, (unsigned long long)r->fuse_flags);
 	for (unsigned int i = 0; i < r->nr_rows; i++) {
-		if (strcmp(area, r->rows[i].area) != 0) {
-			area = r->rows[i].area;
-			printf("\n%s\n", area);
-		}
-		text_row(&r->rows[i]);
+		if (is_first_of_area(r, i))
+			text_area(r, i);
 	}
 	printf("\n%u hold, %u do not, %u not offered, %u not checked\n", r->counts[CHECK_HOLDS],
 	       r->counts[CHECK_DOES_NOT], r->counts[CHECK_NOT_OFFERED],

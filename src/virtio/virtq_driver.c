@@ -84,6 +84,8 @@ static void set_positions(struct virtq_driver *drv)
 		drv->avail = drv->used = drv->used_seen = (uint16_t)base;
 		guest_write16(&avail->idx, (uint16_t)base);
 		guest_write16(&used->idx, (uint16_t)base);
+		/* avail_event, as of a device that sleeps there: it writes its own only when it has seen a chain. */
+		guest_write16((le16 __guest *)&used->ring[drv->setup.size], (uint16_t)base);
 		return;
 	}
 	drv->avail = drv->used = drv->first_pos = base & 0x7fff;
