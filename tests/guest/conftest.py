@@ -42,12 +42,12 @@ def kind(request):
     return guest.KINDS[request.param]
 
 
-@pytest.fixture(params=guest.chosen("GUEST_BACKENDS", "sshfs,bindfs"))
+@pytest.fixture(params=guest.chosen("GUEST_BACKENDS", "sshfs,bindfs,sshfs-channel,bindfs-channel"))
 def backend(request, make_backend):
     return make_backend(request.param)
 
 
-@pytest.fixture(params=guest.chosen("GUEST_BACKENDS", "bindfs")[-1:])
+@pytest.fixture(params=guest.chosen("GUEST_BACKENDS", "bindfs,bindfs-channel")[-2:])
 def plain_backend(request, make_backend):
     """The cheapest back-end, for tests that are about the device and not about the daemon."""
     return make_backend(request.param)

@@ -51,6 +51,8 @@ class Backend:
     tag = "t"
     queues = 2
     suite_options = []
+    # How `fusewire run` serves: from within the daemon's process, or never.
+    in_process = "always"
     # The one program that leaves when its front-end does: virtiofsd.
     one_shot = False
 
@@ -68,7 +70,7 @@ class Backend:
         raise NotImplementedError
 
     def run(self, *daemon):
-        return [FUSEWIRE, "run", *self.device_options(), "--", *daemon]
+        return [FUSEWIRE, "run", "--in-process", self.in_process, *self.device_options(), "--", *daemon]
 
     def device_options(self):
         # User-mode Linux refuses a device with more than 64 virtqueues.
@@ -131,6 +133,14 @@ class Bindfs(Backend):
         return self.run("bindfs", "-f", self.dir, self.mountpoint)
 
 
+class SshfsChannel(Sshfs):
+    in_process = "never"
+
+
+class BindfsChannel(Bindfs):
+    in_process = "never"
+
+
 class Null(Backend):
     size = 64 << 20
 
@@ -154,7 +164,7 @@ class Virtiofsd(Backend):
         return super().start()
 
 
-BACKENDS = {"sshfs": Sshfs, "bindfs": Bindfs, "null": Null, "virtiofsd": Virtiofsd}
+BACKENDS = {"sshfs": Sshfs, "bindfs": Bindfs, "sshfs-channel": SshfsChannel, "bindfs-channel": BindfsChannel, "null": Null, "virtiofsd": Virtiofsd}
 
 
 def vm_command(options=(), command=(), backends=()):
