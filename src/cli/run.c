@@ -290,7 +290,8 @@ static int run_serve_in_daemon(struct run *r)
 		cli_error("%s was served in-process before, and cannot be any more", r->command[0]);
 		return -EOPNOTSUPP;
 	}
-	err = run_inproc_take_over(r->inproc, r->svc, &r->limits);
+	err = run_inproc_take_over(r->inproc, r->svc, &r->limits,
+				   __atomic_load_n(&r->server, __ATOMIC_RELAXED));
 	if (err)
 		return err;
 	r->in_daemon = true;

@@ -16,11 +16,14 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -32,6 +35,8 @@
 #include "worker/attach.h"
 #include "worker/worker.h"
 
+/* How long a daemon may take to be gone after SIGKILL. */
+#define KILL_MS	     5000
 #define LIBRARY_NAME "libfusewire-preload.so"
 
 struct run_inproc {
@@ -47,7 +52,13 @@ struct run_inproc {
 	bool control_watched;
 	struct keeper *keeper;
 	struct worker *fallback; /* keeper's thread, until that is gone */
+	pthread_mutex_t server_lock; /* of server_fd */
+	int server_fd; /* pidfd of the daemon, or -1 */
 };
+
+/* What the keeper calls its back-ends. */
+static char tag_daemon, tag_fallback;
+
 
 int run_inproc_parse_mode(const char *text, enum run_inproc_mode *ret_mode)
 {
@@ -158,6 +169,8 @@ int run_inproc_new(struct run_inproc **ret_inproc, enum run_inproc_mode mode, st
 	ri->lost = lost;
 	ri->ctx = ctx;
 	ri->control.fd = -1;
+	ri->server_fd = -1;
+	pthread_mutex_init(&ri->server_lock, NULL);
 	ri->control.fn = on_control;
 	ri->control.ctx = ri;
 	*ret_inproc = ri;
@@ -181,6 +194,8 @@ void run_inproc_free(struct run_inproc *ri)
 		return;
 	close_fd(&ri->control.fd);
 	close_fd(&ri->record_fd);
+	close_fd(&ri->server_fd);
+	pthread_mutex_destroy(&ri->server_lock);
 	free(ri);
 }
 
@@ -206,10 +221,23 @@ bool run_inproc_offered(const struct run_inproc *ri)
 	return ri && __atomic_load_n(&ri->offered, __ATOMIC_ACQUIRE);
 }
 
-/* The daemon died: what the driver asks gets EIO from us. Context: keeper's thread. */
-static void on_backend_lost(void *ctx)
+/* A device that hangs must be gone before another one gets its rings. */
+static void kill_daemon(struct run_inproc *ri)
 {
-	struct run_inproc *ri = ctx;
+	struct pollfd p = { .events = POLLIN };
+
+	pthread_mutex_lock(&ri->server_lock);
+	p.fd = ri->server_fd;
+	if (p.fd >= 0 && syscall(SYS_pidfd_send_signal, p.fd, SIGKILL, NULL, 0) == 0)
+		log_error("the daemon's device does not answer: the daemon was killed");
+	if (p.fd >= 0 && poll(&p, 1, KILL_MS) <= 0)
+		log_warn("the daemon is not gone yet");
+	pthread_mutex_unlock(&ri->server_lock);
+}
+
+/* Return: 0 or negative errno. */
+static int set_fallback(struct run_inproc *ri)
+{
 	struct worker_config config = {
 		.device = ri->opts->device,
 		.service = gone_service(),
@@ -222,22 +250,45 @@ static void on_backend_lost(void *ctx)
 	/* The one before is not connected any more. */
 	worker_free(ri->fallback);
 	ri->fallback = NULL;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
-		log_error("cannot go on without the daemon: %s", strerror(errno));
-		return;
-	}
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
 	config.sock = pair[0];
 	err = worker_new(&ri->fallback, &config);
 	if (err < 0)
 		close(pair[0]);
 	else
 		err = worker_run(ri->fallback);
-	if (err == 0)
-		err = keeper_set_backend(ri->keeper, pair[1]);
 	if (err < 0) {
 		close(pair[1]);
-		log_error("cannot go on without the daemon: %s", strerror(-err));
+		return err;
 	}
+	return keeper_set_backend(ri->keeper, pair[1], &tag_fallback);
+}
+
+/* The daemon died: what the driver asks gets EIO from us. Context: keeper's thread. */
+static void on_backend_lost(void *ctx, void *tag, enum keeper_lost why)
+{
+	struct run_inproc *ri = ctx;
+	int err;
+
+	if (tag == &tag_daemon && why != KEEPER_LOST_GONE)
+		kill_daemon(ri);
+	err = set_fallback(ri);
+	if (err < 0)
+		log_error("cannot go on without the daemon: %s", strerror(-err));
+}
+
+/* Context: keeper's thread. */
+static void on_backend_set(void *ctx, void *tag, int err)
+{
+	struct run_inproc *ri = ctx;
+
+	if (err >= 0 || err == -ECANCELED)
+		return;
+	log_error("%s cannot take the driver's rings over: %s",
+		  tag == &tag_daemon ? "the daemon's device" : "our device in its place", strerror(-err));
+	if (tag == &tag_daemon)
+		kill_daemon(ri);
 }
 
 static void fill_attach(const struct run_inproc *ri, const struct service *channel,
@@ -307,6 +358,7 @@ static int begin_to_serve(struct run_inproc *ri)
 		.listen_fd = serve_listen_fd(ri->serve),
 		.inband_notifications = ri->opts->inband_notifications,
 		.on_backend_lost = on_backend_lost,
+		.on_backend_set = on_backend_set,
 		.ctx = ri,
 	};
 
@@ -314,17 +366,20 @@ static int begin_to_serve(struct run_inproc *ri)
 }
 
 int run_inproc_take_over(struct run_inproc *ri, struct service *channel,
-			 const struct channel_limits *limits)
+			 const struct channel_limits *limits, pid_t server)
 {
 	int sock = -1;
 	int err = ri->keeper ? 0 : begin_to_serve(ri);
 
+	pthread_mutex_lock(&ri->server_lock);
+	close_fd(&ri->server_fd);
+	ri->server_fd = server > 0 ? (int)syscall(SYS_pidfd_open, server, 0) : -1;
+	pthread_mutex_unlock(&ri->server_lock);
 	if (err == 0)
 		err = attach(ri, channel, limits, &sock);
 	if (err == 0)
-		err = keeper_set_backend(ri->keeper, sock);
+		err = keeper_set_backend(ri->keeper, sock, &tag_daemon);
 	if (err < 0) {
-		close_fd(&sock);
 		cli_error("cannot serve in-process: %s", strerror(-err));
 		return err;
 	}

@@ -45,11 +45,12 @@ bool run_inproc_offered(const struct run_inproc *inproc);
 /**
  * run_inproc_take_over() - the daemon answered INIT through @channel: serve it from its own process.
  * @limits: of the daemon's mount
+ * @server: the daemon's process; killed when its device hangs or misbehaves
  *
  * Return: 0; negative errno after an error message.
  */
 int must_check run_inproc_take_over(struct run_inproc *inproc, struct service *channel,
-				    const struct channel_limits *limits);
+				    const struct channel_limits *limits, pid_t server);
 /**
  * run_inproc_end() - unmount: the daemon is told what the driver's session still held, then DESTROY, then ENODEV.
  * @timeout_ns: for all of it

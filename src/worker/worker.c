@@ -67,12 +67,15 @@ static void on_destroy_late(void *ctx)
 	worker_finish(ctx);
 }
 
+/* The one front-end that there will be is gone: nobody can use the file system any more. */
 static void session_closed(void *owner)
 {
 	struct worker *w = owner;
 
 	vhost_session_free(w->session);
 	w->session = NULL;
+	if (!w->config.service)
+		worker_end(w);
 }
 
 static void worker_disconnect(struct worker *w)

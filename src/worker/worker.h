@@ -16,7 +16,7 @@ struct worker;
  * @device: as for device_new(); @takeable is filled in
  * @daemon: as for inproc_new(); @destroyed and @ctx are the worker's own
  * @service: what answers instead of a daemon in this process, and stays the caller's; NULL: inproc_new() makes it of @daemon
- * @sock: a connected front-end, taken over on success; or -1
+ * @sock: a connected front-end, taken over on success; when it goes, worker_end() follows. Or -1
  * @listen_fd: a listening socket where front-ends come and go, the caller's; if @sock is -1
  * @inband_notifications: offer INBAND_NOTIFICATIONS (User-mode Linux)
  * @generation: how many processes had the session of @device.record before; 0: it is nobody's, begin afresh
