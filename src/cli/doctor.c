@@ -19,8 +19,6 @@
 #include "base/cleanup.h"
 #include "cli/cli.h"
 
-extern char **environ;
-
 enum doctor_option {
 	OPTION_SOCKET = 256,
 	OPTION_JSON,
