@@ -11,8 +11,8 @@
  * The kernel lets a seccomp supervisor install a descriptor in a process that waits in an intercepted call. So
  * one thread of the daemon is stopped with ptrace(2) and made to call ioctl(fd, FUSE_DEV_IOC_CLONE), which the
  * filter passes on; the supervisor answers by replacing that very descriptor. Then the thread's registers
- * are put back, and every thread is stopped and let go once: a read(2) that was blocked in the socket is
- * restarted by the kernel with the same number, which now is the dead descriptor.
+ * are put back. Every thread is stopped before and let go afterwards: a read(2) that was blocked in the socket
+ * is restarted by the kernel with the same number, which now is the dead descriptor.
  *
  * Threads that cannot be stopped in time are left alone.
  */
@@ -162,7 +162,7 @@ static int replace_by_thread(struct supervisor *sup, pid_t tid, const int *fds, 
 
 static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 {
-	int fds[UNMOUNT_FDS_MAX], tids[UNMOUNT_THREADS_MAX], nr_fds, nr_tids;
+	int fds[UNMOUNT_FDS_MAX], tids[UNMOUNT_THREADS_MAX], nr_fds, nr_tids, nr_stopped = 0;
 	char path[64];
 	int err = -EAGAIN;
 
@@ -171,14 +171,18 @@ static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 	nr_tids = list_numbers(path, tids, array_size(tids));
 	if (nr_fds <= 0 || nr_tids <= 0)
 		return nr_fds < 0 ? nr_fds : -ESRCH;
+	/*
+	 * All stand still before the first descriptor is replaced: that closes a socket, upon which the channel closes the
+	 * others, and a thread that still waits in one would read an end of file.
+	 */
 	for (int i = 0; i < nr_tids; i++) {
-		/* Before the descriptors are replaced a thread is tried for that, afterwards only woken. */
-		if (!thread_stop(tids[i]))
-			continue;
-		if (err == -EAGAIN)
-			err = replace_by_thread(sup, tids[i], fds, nr_fds, dead);
-		thread_release(tids[i]);
+		if (thread_stop(tids[i]))
+			tids[nr_stopped++] = tids[i];
 	}
+	for (int i = 0; i < nr_stopped && err == -EAGAIN; i++)
+		err = replace_by_thread(sup, tids[i], fds, nr_fds, dead);
+	for (int i = 0; i < nr_stopped; i++)
+		thread_release(tids[i]);
 	return err;
 }
 

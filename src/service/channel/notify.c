@@ -27,7 +27,7 @@ static int send_retrieve_reply(struct channel *ch, const struct fuse_notify_retr
 	int err = channel_send_plain(ch->sockets[socket].fd, &msg, sizeof(msg));
 
 	if (err == -EAGAIN)
-		channel_watch(ch, (unsigned int)socket, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+		channel_watch(ch, (unsigned int)socket, EPOLLOUT | EPOLLRDHUP);
 	return err;
 }
 
