@@ -120,6 +120,7 @@ def test_seccomp_forbidden(place):
     assert "placeholder" not in found
 
 
+@pytest.mark.skipif("asan" in FUSEWIRE, reason="the leak sanitizer uses ptrace(2)")
 def test_ptrace_forbidden(place):
     status, found = doctor(place, wrap=without("ptrace"))
     level, text, mend = found["unmount"]
