@@ -129,6 +129,8 @@ struct channel {
 	pthread_mutex_t
 		work_lock; /* held by the reply thread but while it waits; taken before all others */
 
+	uint64_t nr_received; /* messages; under work_lock */
+
 	pthread_mutex_t dev_lock; /* held while the device is told something; taken before no other */
 	struct device *dev;
 
