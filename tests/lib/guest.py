@@ -9,6 +9,7 @@ Environment: FUSEWIRE         the program (default build/src/cli/fusewire)
 Guests run under software emulation: how KVM behaves is not what these tests are about, and machines that
 build things often have none. FUSEWIRE_VM_ACCEL=kvm in the environment changes that.
 """
+import functools
 import os
 import shutil
 import signal
@@ -31,6 +32,14 @@ KINDS = {
     "qemu-6.1": (["--kernel-version", "6.1"], 1),
     "uml": (["--uml"], 0),
 }
+
+
+@functools.cache
+def uml_is_out():
+    """Why User-mode Linux cannot run on this machine; None if it can. It says so before it looks at its modules."""
+    done = subprocess.run([FUSEWIRE, "vm", "--uml", "--modules", "/nonexistent", "--", "true"], env=ENV, timeout=60,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    return done.stderr.strip() if "cannot run on this processor" in done.stderr else None
 
 
 def chosen(variable, default):
