@@ -95,7 +95,7 @@ static int ask_u64(struct keeper *k, struct keeper_backend *be, uint32_t request
 
 int keeper_backend_greet(struct keeper *k, struct keeper_backend *be)
 {
-	uint64_t protocol, nr;
+	uint64_t protocol, nr = 0;
 	int err = ask_u64(k, be, VHOST_USER_GET_FEATURES, &be->features);
 
 	if (err < 0 || !(be->features & bit64(VHOST_USER_F_PROTOCOL_FEATURES)))
