@@ -14,9 +14,9 @@
  * Protocol features that the keeper uses itself, whatever the front-end wants: to see errors, to know what was in
  * flight, to count queues, to let go of a front-end.
  */
-#define OWN_PROTOCOL                                                                          \
+#define OWN_PROTOCOL                                                                            \
 	(bit64(VHOST_USER_PROTOCOL_F_REPLY_ACK) | bit64(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) | \
-	 bit64(VHOST_USER_PROTOCOL_F_MQ) | bit64(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |        \
+	 bit64(VHOST_USER_PROTOCOL_F_MQ) | bit64(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |          \
 	 bit64(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS))
 
 struct keeper_backend *keeper_backend_new(int sock, void *tag)
@@ -95,7 +95,7 @@ static int ask_u64(struct keeper *k, struct keeper_backend *be, uint32_t request
 
 int keeper_backend_greet(struct keeper *k, struct keeper_backend *be)
 {
-	uint64_t protocol, nr;
+	uint64_t protocol, nr = 0;
 	int err = ask_u64(k, be, VHOST_USER_GET_FEATURES, &be->features);
 
 	if (err < 0 || !(be->features & bit64(VHOST_USER_F_PROTOCOL_FEATURES)))
@@ -136,17 +136,16 @@ int keeper_backend_fits(struct keeper *k, const struct keeper_backend *be)
 				     (unsigned long long)(s->protocol & ~be->offered));
 	if (nr > be->nr_queues)
 		return keeper_refuse(k, -EOPNOTSUPP,
-				     "the new back-end has %u queues, %u are in use",
-				     be->nr_queues, nr);
+				     "the new back-end has %u queues, %u are in use", be->nr_queues,
+				     nr);
 	if (s->slots && s->nr_regions > be->nr_slots)
-		return keeper_refuse(
-			k, -EOPNOTSUPP,
-			"the new back-end takes %llu memory regions, %u are in use",
-			(unsigned long long)be->nr_slots, s->nr_regions);
+		return keeper_refuse(k, -EOPNOTSUPP,
+				     "the new back-end takes %llu memory regions, %u are in use",
+				     (unsigned long long)be->nr_slots, s->nr_regions);
 	if (k->was_killed && keeper_state_running(s) && !inflight)
-		return keeper_refuse(
-			k, -EOPNOTSUPP,
-			"the new back-end cannot take over what was in flight when the old one died");
+		return keeper_refuse(k, -EOPNOTSUPP,
+				     "the new back-end cannot take over what was in flight when "
+				     "the old one died");
 	return 0;
 }
 

@@ -19,9 +19,9 @@
 
 uint64_t keeper_lets_through(const struct keeper *k)
 {
-	return KNOWN_PROTOCOL | (k->config.inband_notifications
-					 ? bit64(VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS)
-					 : 0);
+	return KNOWN_PROTOCOL |
+	       (k->config.inband_notifications ? bit64(VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS)
+					       : 0);
 }
 
 static int check_index(struct keeper *k, const char *name, uint32_t index)
@@ -54,8 +54,8 @@ static int check_mem_table(struct keeper *k, const struct vhost_msg *msg)
 
 	/* A longer payload is allowed: User-mode Linux always sends room for two. */
 	if (m->nr > VHOST_FDS_MAX || m->nr != msg->nr_fds ||
-	    msg->header.size < offsetof(struct vhost_mem_table, regions) +
-				       m->nr * sizeof(m->regions[0]))
+	    msg->header.size <
+		    offsetof(struct vhost_mem_table, regions) + m->nr * sizeof(m->regions[0]))
 		return keeper_refuse(k, -EPROTO,
 				     "SET_MEM_TABLE: %u regions in %u bytes with %u descriptors",
 				     m->nr, msg->header.size, msg->nr_fds);
@@ -83,10 +83,9 @@ int keeper_check(struct keeper *k, struct vhost_msg *msg)
 	const struct vhost_msg_info *info = vhost_msg_info(msg->header.request);
 
 	if (info->feature != VHOST_NO_FEATURE && !keeper_state_has(&k->state, info->feature))
-		return keeper_refuse(
-			k, -EPROTO,
-			"%s without the protocol feature (bit %u) that it belongs to", info->name,
-			info->feature);
+		return keeper_refuse(k, -EPROTO,
+				     "%s without the protocol feature (bit %u) that it belongs to",
+				     info->name, info->feature);
 	switch (msg->header.request) {
 	case VHOST_USER_SET_VRING_NUM:
 	case VHOST_USER_SET_VRING_BASE:
@@ -111,7 +110,8 @@ int keeper_check(struct keeper *k, struct vhost_msg *msg)
 		return check_protocol(k, msg->payload.u64);
 	case VHOST_USER_SET_CONFIG:
 		if (msg->payload.config.size > msg->header.size - VHOST_CONFIG_HEAD)
-			return keeper_refuse(k, -EPROTO, "SET_CONFIG of %u bytes in a payload of %u",
+			return keeper_refuse(k, -EPROTO,
+					     "SET_CONFIG of %u bytes in a payload of %u",
 					     msg->payload.config.size, msg->header.size);
 		return 0;
 	default:

@@ -238,9 +238,8 @@ static int front_receive_one(struct keeper *k)
 	err = vhost_receive(&k->front_rx, k->front.fd, &msg);
 	if (err == -EPROTO) {
 		info = vhost_msg_info(k->front_rx.msg.header.request);
-		return keeper_refuse(k, err, "message %u (%s): %s",
-				     k->front_rx.msg.header.request, info ? info->name : "?",
-				     k->front_rx.error);
+		return keeper_refuse(k, err, "message %u (%s): %s", k->front_rx.msg.header.request,
+				     info ? info->name : "?", k->front_rx.error);
 	}
 	if (err <= 0)
 		return err;

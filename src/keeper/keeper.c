@@ -148,8 +148,7 @@ static void backend_take(struct keeper *k, int sock, void *tag)
 	if (keeper_front_connected(k) && keeper_backend_fits(k, be) < 0)
 		keeper_front_close(k);
 	/* What this one does not keep up would tell of the past at its own death. */
-	if (k->state.inflight_own &&
-	    !(be->protocol & bit64(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)))
+	if (k->state.inflight_own && !(be->protocol & bit64(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)))
 		keeper_state_drop_inflight(&k->state);
 	k->backend = be;
 	k->had_backend = true;

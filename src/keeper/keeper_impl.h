@@ -88,10 +88,10 @@ struct keeper {
 /** keeper_warn() - a line in the log that a peer can cause. */
 #define keeper_warn(k, ...) log_warn_ratelimited(&(k)->ratelimit, "keeper: " __VA_ARGS__)
 /** keeper_refuse() - the same. Return: @err. */
-#define keeper_refuse(k, err, ...)              \
-	({                                      \
-		keeper_warn((k), __VA_ARGS__);  \
-		(err);                          \
+#define keeper_refuse(k, err, ...)             \
+	({                                     \
+		keeper_warn((k), __VA_ARGS__); \
+		(err);                         \
 	})
 
 /* keeper.c */

@@ -249,8 +249,8 @@ static int new_area(struct keeper *k, struct keeper_backend *be, unsigned int in
 	const uint32_t least = max_of(largest_ring(s, num), 1u);
 	const unsigned int nr = max_of(keeper_state_nr_rings(s), index + 1);
 	struct vhost_inflight d = {
-		.nr_queues = (uint16_t)(backend_has(be, VHOST_USER_PROTOCOL_F_MQ) ? be->nr_queues
-										  : nr),
+		.nr_queues =
+			(uint16_t)(backend_has(be, VHOST_USER_PROTOCOL_F_MQ) ? be->nr_queues : nr),
 		.queue_size = (uint16_t)max_of(least, AREA_RING_SIZE),
 	};
 	int fd = -1;
@@ -263,7 +263,9 @@ static int new_area(struct keeper *k, struct keeper_backend *be, unsigned int in
 	if (err < 0)
 		return err;
 	if (err == 0) {
-		keeper_warn(k, "the back-end makes no in-flight area: its death will end the front-end");
+		keeper_warn(
+			k,
+			"the back-end makes no in-flight area: its death will end the front-end");
 		keeper_state_drop_inflight(s);
 		return 0;
 	}

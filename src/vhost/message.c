@@ -24,13 +24,12 @@
 #define ROW(id, fn, smin, smax, fmin, fmax, feat, ...) \
 	[VHOST_USER_##id] = { #id, fn, smin, smax, fmin, fmax, feat, __VA_ARGS__ }
 /* What a front-end waits for: kind, payload bytes and descriptors of the reply. */
-#define ACK		       VHOST_REPLY_ACK, U64, U64, 0
+#define ACK			VHOST_REPLY_ACK, U64, U64, 0
 #define ANSWER(rmin, rmax, fds) VHOST_REPLY_ALWAYS, rmin, rmax, fds
 /* A message of a feature that we never offer: known by name, refused. */
-#define NOT_OFFERED(id) \
-	[VHOST_USER_##id] = { #id, NULL, 0, 0, 0, 0, VHOST_NO_FEATURE, ACK }
-#define F(name) VHOST_USER_PROTOCOL_F_##name
-#define NONE	VHOST_NO_FEATURE
+#define NOT_OFFERED(id) [VHOST_USER_##id] = { #id, NULL, 0, 0, 0, 0, VHOST_NO_FEATURE, ACK }
+#define F(name)		VHOST_USER_PROTOCOL_F_##name
+#define NONE		VHOST_NO_FEATURE
 
 enum {
 	U64 = sizeof(uint64_t),

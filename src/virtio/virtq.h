@@ -185,6 +185,7 @@ void virtq_inflight_format(void *area, enum virtq_format format, uint32_t size);
  *
  * Return: a base in the encoding of struct virtq_setup.
  */
-uint32_t virtq_inflight_base(const void *area, enum virtq_format format, uint32_t size, uint32_t base);
+uint32_t virtq_inflight_base(const void *area, enum virtq_format format, uint32_t size,
+			     uint32_t base);
 
 #endif

@@ -470,7 +470,8 @@ static uint32_t packed_base(const struct packed_area *area, uint32_t size, uint3
 	       (uint32_t)pos.old_used_wrap << 31;
 }
 
-uint32_t virtq_inflight_base(const void *area, enum virtq_format format, uint32_t size, uint32_t base)
+uint32_t virtq_inflight_base(const void *area, enum virtq_format format, uint32_t size,
+			     uint32_t base)
 {
 	return format == VIRTQ_SPLIT ? split_base(area, size, base) : packed_base(area, size, base);
 }

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,14 +34,30 @@ static void say(const char *what, const char *path, long result)
 		abort();
 }
 
-/* Tags are paths that are never freed: there are few. */
+/* Tags are paths that stay: one for each name, however often it is used. */
+static char *tag_of(const char *path)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static char *tags[512];
+	unsigned int i = 0;
+
+	pthread_mutex_lock(&lock);
+	while (tags[i] && strcmp(tags[i], path) != 0)
+		i++;
+	if (!tags[i])
+		tags[i] = strdup(path);
+	if (!tags[i] || i + 1 == array_size(tags))
+		abort();
+	pthread_mutex_unlock(&lock);
+	return tags[i];
+}
+
 static void set_backend(const char *path)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	char *tag = strdup(path);
 
-	if (!tag || strlen(path) >= sizeof(addr.sun_path))
+	if (strlen(path) >= sizeof(addr.sun_path))
 		abort();
 	memcpy(addr.sun_path, path, strlen(path));
 	if (connect(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
@@ -48,7 +65,7 @@ static void set_backend(const char *path)
 		close(sock);
 		return;
 	}
-	if (keeper_set_backend(keeper, sock, tag) < 0)
+	if (keeper_set_backend(keeper, sock, tag_of(path)) < 0)
 		abort();
 }
 
