@@ -237,7 +237,8 @@ static void run_rule(struct check *c, const struct check_rule *rule, struct chec
 {
 	c->detail = row->detail;
 	c->rule = rule;
-	if (c->lost || is_interrupted(c)) {
+	/* What only sums up needs nobody. */
+	if ((c->lost || is_interrupted(c)) && rule->turn != TURN_LAST) {
 		row->status = check_end(c, CHECK_NOT_CHECKED, "%s",
 					c->lost ? c->lost_how : "interrupted");
 		return;
