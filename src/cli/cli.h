@@ -29,5 +29,6 @@ int cli_bench(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_mount(int argc, char **argv);
 int cli_vm(int argc, char **argv);
+int cli_doctor(int argc, char **argv);
 
 #endif

@@ -19,6 +19,7 @@ static const struct {
 	{ "bench", cli_bench, "load a virtio-fs device and tell its rates and latencies" },
 	{ "check", cli_check, "tell whether a virtio-fs device keeps to the rules" },
 	{ "mount", cli_mount, "mount a virtio-fs device on this machine, without a VM" },
+	{ "doctor", cli_doctor, "say what on this machine stands in the way, and how to mend it" },
 	{ "vm", cli_vm, "boot a throw-away Linux VM with virtio-fs devices mounted" },
 };
 

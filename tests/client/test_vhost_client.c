@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -87,6 +88,8 @@ static void serve(const char *path, bool holds, int ready_fd)
 	struct vhost_server_config server = {};
 	struct vhost_server *s;
 
+	/* Nothing is left behind when a test fails. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (loop_new(&server.loop) < 0 || device_new(&server.dev, &config, &h.svc) < 0 ||
 	    vhost_listen_open(&listener, path, VHOST_LISTEN_NO_GROUP, text) < 0)
 		_exit(1);

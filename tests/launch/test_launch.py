@@ -96,7 +96,7 @@ def test_static(place, user, flags, stop, status):
 
 
 @pytest.mark.skipif(not ROOT, reason="needs the right to mount")
-@pytest.mark.parametrize("flags", [[], ["-b"], ["-c"]], ids=lambda f: "".join(f) or "plain")
+@pytest.mark.parametrize("flags", [[], ["-b"], ["-c"], ["-m"], ["-m", "-b"]], ids=lambda f: "".join(f) or "plain")
 def test_static_unmount(place, flags):
     if not os.path.exists("/dev/fuse"):
         pytest.skip("no FUSE in this kernel")
@@ -137,6 +137,18 @@ def test_bindfs(place, user, flags, stop):
                           "--stop", stop, user=user)
     assert_served(out, len(CONTENT), sum(CONTENT), err)
     check_end(stop, rc, out, err)
+
+
+@pytest.mark.skipif(not ROOT, reason="mount(8) is root's")
+@pytest.mark.parametrize("command", [["mount", "-t", "fuse.bindfs", "SRC", "MNT"],
+                                     ["mount", "-t", "fuse", "-o", "rw,nosuid", "bindfs#SRC", "MNT"]],
+                         ids=["type", "source"])
+def test_mount_command(place, command):
+    """As in /etc/fstab: mount(8) starts mount.fuse, and that the daemon."""
+    command = [a.replace("SRC", str(place / "src")).replace("MNT", str(place / "mnt")) for a in command]
+    rc, out, err = client(command, "--stop", "unmount")
+    assert_served(out, len(CONTENT), sum(CONTENT), err)
+    check_end("unmount", rc, out, err)
 
 
 def check_end(stop, rc, out, err):

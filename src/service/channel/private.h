@@ -39,6 +39,8 @@
 #define CHANNEL_READ_MAX (1u << 20)
 /* Largest message taken from a daemon. */
 #define CHANNEL_RECV_MAX (CHANNEL_READ_MAX + (64u << 10))
+/* Questions of the daemon for cached pages that wait for room in its socket. */
+#define CHANNEL_RETRIEVES 64
 /* READs under way that are split. */
 #define CHANNEL_SPLITS 16
 #define CHANNEL_PARTS  256
@@ -87,6 +89,8 @@ struct channel_split {
 	bool ended; /* no more parts: error, short part, lost */
 	int error;
 	uint32_t error_part;
+	uint32_t nr_again; /* parts sent to a clone that is gone, to be sent once more */
+	uint16_t again[CHANNEL_PARTS];
 	uint32_t got[CHANNEL_PARTS];
 };
 
@@ -107,7 +111,8 @@ struct channel_slot {
 struct channel_socket {
 	int fd; /* -1: none */
 	uint32_t nr_under_way;
-	uint32_t events; /* that epoll watches */
+	uint32_t events; /* that epoll shall watch, EPOLLIN aside */
+	uint32_t armed; /* that it watches */
 };
 
 struct channel {
@@ -124,6 +129,8 @@ struct channel {
 	pthread_mutex_t
 		work_lock; /* held by the reply thread but while it waits; taken before all others */
 
+	uint64_t nr_received; /* messages; under work_lock */
+
 	pthread_mutex_t dev_lock; /* held while the device is told something; taken before no other */
 	struct device *dev;
 
@@ -132,6 +139,8 @@ struct channel {
 	bool close_wanted;
 	bool free_wanted;
 	bool destroy_sent; /* and not answered */
+	unsigned int
+		nr_pollers; /* queue threads that look for replies: nobody is to be woken for them */
 	struct channel_socket sockets[CHANNEL_SOCKETS_MAX];
 	unsigned int nr_sockets;
 	size_t send_max; /* bytes of message that fit the socket */
@@ -150,6 +159,8 @@ struct channel {
 	size_t reply_bytes; /* that may come for slots in use */
 	size_t reply_bytes_max; /* beyond which nothing is sent */
 
+	struct fuse_notify_retrieve_out retrieves[CHANNEL_RETRIEVES];
+	unsigned int nr_retrieves;
 	struct channel_item *fifo_head;
 	struct channel_item **fifo_tail;
 	bool retry_soon; /* no memory for a message: try again in CHANNEL_RETRY_MS */
@@ -187,8 +198,20 @@ void channel_interrupt(struct service *svc, uint64_t unique);
 void channel_send_queued(struct channel *ch);
 /** channel_send_plain() - one message of our own. Return: 0 or negative errno. */
 int must_check channel_send_plain(int fd, const void *msg, size_t len);
-/** channel_watch() - set what epoll watches on a socket. Context: under the lock. */
+/** channel_pick_socket() - index of the socket for the next message, or -1 when all are busy and it @has_reply. Context: under the lock. */
+int channel_pick_socket(const struct channel *ch, bool has_reply);
+/** channel_watch() - set what epoll watches on a socket, beside EPOLLIN. Context: under the lock. */
 void channel_watch(struct channel *ch, unsigned int socket, uint32_t events);
+
+/* poll.c */
+/** channel_arm() - tell epoll what to watch on a socket: EPOLLIN only while no queue thread polls. Context: under the lock. */
+void channel_arm(struct channel *ch, unsigned int socket);
+/** channel_arm_all() - as channel_arm(), after what decides has changed. */
+void channel_arm_all(struct channel *ch);
+/** channel_poll_begin(), channel_poll(), channel_poll_end() - struct service_ops. */
+bool channel_poll_begin(struct service *svc);
+bool channel_poll(struct service *svc);
+void channel_poll_end(struct service *svc);
 /** channel_fifo_append() - Context: under the lock. */
 void channel_fifo_append(struct channel *ch, struct channel_item *item);
 /** channel_fail() - end a request with an error, or without one if it has no reply. */
@@ -201,21 +224,17 @@ bool channel_has_reply(uint32_t opcode);
 int must_check limits_check(const struct channel *ch, struct request *req);
 /** limits_cut_forget() - is it a BATCH_FORGET that the daemon's buffer cannot hold as a whole? */
 bool limits_cut_forget(const struct channel *ch, struct request *req);
-/**
- * limits_forget_message() - the next message of a BATCH_FORGET that is sent in pieces.
- * @done: entries that were sent already
- * @buf: CHANNEL_FORGET_BYTES
- * @ret_nr: entries in it
- *
- * Return: bytes of message; 0 when all were sent.
- */
-size_t limits_forget_message(struct request *req, uint32_t done, void *buf, uint32_t *ret_nr);
-
 /* split.c */
 /** split_start() - a split for a READ. Context: under the lock. Return: NULL when none is free. */
 struct channel_split *split_start(struct channel *ch, struct request *req);
 /** split_next_part() - may another part be sent? Context: under the lock. */
 bool split_next_part(const struct channel_split *split);
+/** split_take_part() - the part to send next, which is under way from now on. Context: under the lock, after split_next_part(). */
+uint32_t split_take_part(struct channel_split *split);
+/** split_return_part() - it was not sent, or not taken: it is to be sent again. Context: under the lock. */
+void split_return_part(struct channel_split *split, uint32_t part);
+/** split_give_up() - no part is sent any more, and those that wait fail with @error. Context: under the lock. */
+void split_give_up(struct channel_split *split, int error);
 /** split_message() - message of part @part. @buf: 80 bytes. */
 void split_message(const struct channel_split *split, uint32_t part, uint64_t unique, void *buf);
 /** split_part_bytes() - data that part @part asks for. */
@@ -231,6 +250,13 @@ bool must_check split_part_done(struct channel *ch, struct channel_split *split,
 				int error, uint32_t got);
 /** split_finish() - end the request and free the split. Context: without the lock. */
 void split_finish(struct channel *ch, struct channel_split *split);
+
+/* notify.c */
+/** notify_handle() - take a notification. Context: reply thread, without the lock. Return: false when it is malformed. */
+bool must_check notify_handle(struct channel *ch, const struct fuse_out_header *out,
+			      const char *body, size_t len);
+/** notify_send_queued() - answers that wait. Context: under the lock. Return: 0, or -EAGAIN when the socket is full. */
+int notify_send_queued(struct channel *ch);
 
 /* receive.c */
 /** channel_receive() - take all messages of a socket. Context: reply thread. Return: 0 or -EPIPE at its end. */

@@ -21,8 +21,6 @@
 /* Messages taken from one socket before the others have their turn. */
 #define RECEIVE_BATCH 64
 
-#define OUT_HEADER sizeof(struct fuse_out_header)
-
 static ssize_t receive_iov(int fd, struct iovec *iov, size_t nr, int flags, bool *ret_cut)
 {
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = nr };
@@ -115,11 +113,8 @@ static void handle_notification(struct channel *ch, const struct fuse_out_header
 	pthread_mutex_lock(&ch->lock);
 	ch->counts.nr_notifications++;
 	pthread_mutex_unlock(&ch->lock);
-	if (out->len != OUT_HEADER + len || out->error < FUSE_NOTIFY_POLL ||
-	    out->error > FUSE_NOTIFY_PRUNE)
+	if (!notify_handle(ch, out, body, len))
 		count_malformed(ch, "notification", 0);
-	else if (ch->config.events.notify)
-		ch->config.events.notify(ch->config.ctx, out->error, body, len);
 }
 
 static bool claim(struct channel *ch, uint64_t unique, struct channel_slot *ret_slot)
@@ -311,6 +306,9 @@ static int receive_init(struct channel *ch, int fd)
 	if (!n && socket_ended(fd))
 		return -EPIPE;
 	memcpy(&out, ch->recv_buf, min_of((size_t)n, sizeof(out)));
+	if ((size_t)n >= sizeof(out) && out.unique == CHANNEL_UNIQUE_LIBRARY &&
+	    ch->config.events.library)
+		ch->config.events.library(ch->config.ctx, ch->recv_buf, (size_t)n);
 	if ((size_t)n < sizeof(out) || out.unique != CHANNEL_UNIQUE_INIT)
 		/* Some daemons send notifications before they know whether anybody listens. */
 		return 1;
@@ -333,6 +331,8 @@ int channel_receive(struct channel *ch, int fd)
 			n = receive_init(ch, fd);
 		else
 			n = receive_one(ch, fd);
+		if (n > 0)
+			ch->nr_received++;
 		/* Nothing more is owed: asking once more would only tell us so. */
 		if (n > 0 && !READ_ONCE(ch->nr_slots_used))
 			break;

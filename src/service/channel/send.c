@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/iov.h"
 #include "service/channel/private.h"
+#include "service/rules.h"
 
 #ifndef UIO_MAXIOV
 #define UIO_MAXIOV 1024
@@ -33,14 +34,8 @@ void channel_fail(struct request *req, int error)
 
 void channel_watch(struct channel *ch, unsigned int socket, uint32_t events)
 {
-	struct channel_socket *s = &ch->sockets[socket];
-	struct epoll_event ev = { .events = events, .data.u32 = socket };
-
-	if (s->fd < 0 || s->events == events)
-		return;
-	/* Cannot fail for a descriptor that is in the set. */
-	if (epoll_ctl(ch->epoll_fd, EPOLL_CTL_MOD, s->fd, &ev) == 0)
-		s->events = events;
+	ch->sockets[socket].events = events;
+	channel_arm(ch, socket);
 }
 
 void channel_fifo_append(struct channel *ch, struct channel_item *item)
@@ -135,7 +130,8 @@ static int send_forgets(struct channel_item *item, int fd)
 	size_t len;
 	int err = 0;
 
-	while (!err && (len = limits_forget_message(item->req, item->nr_forgotten, msg, &nr)) > 0) {
+	while (!err && (len = rules_forget_message(item->req, item->nr_forgotten, msg, sizeof(msg),
+						   &nr)) > 0) {
 		err = channel_send_plain(fd, msg, len);
 		if (!err)
 			item->nr_forgotten += nr;
@@ -149,7 +145,7 @@ static int send_forgets(struct channel_item *item, int fd)
  * all of them share one. So a clone gets one request at a time, and a message without a reply goes to the one that is least
  * busy. Return: index, or -1 when all are busy.
  */
-static int pick_socket(const struct channel *ch, bool has_reply)
+int channel_pick_socket(const struct channel *ch, bool has_reply)
 {
 	int best = -1;
 
@@ -184,7 +180,7 @@ static int send_failed(struct channel *ch, struct channel_item *item, int socket
 	if (socket && (err == -EPIPE || err == -ECONNRESET || err == -ENOTCONN))
 		return -EAGAIN;
 	if (err == -EAGAIN) {
-		channel_watch(ch, (unsigned int)socket, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+		channel_watch(ch, (unsigned int)socket, EPOLLOUT | EPOLLRDHUP);
 		return -EAGAIN;
 	}
 	if ((err == -ENOBUFS || err == -ENOMEM) && item->retries++ < CHANNEL_RETRIES) {
@@ -209,7 +205,7 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 	const struct fuse_in_header *in = request_header(req);
 	bool has_reply = channel_has_reply(in->opcode);
 	bool in_pieces = limits_cut_forget(ch, req);
-	int socket = pick_socket(ch, has_reply);
+	int socket = channel_pick_socket(ch, has_reply);
 	struct channel_slot *slot = NULL;
 	struct channel_slot unused;
 	int fd, err;
@@ -245,23 +241,24 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 static int try_send_part(struct channel *ch, struct channel_split *split)
 {
 	uint64_t unique = CHANNEL_UNIQUE_PART + (ch->part_counter++ << 4) % CHANNEL_UNIQUE_OWN;
-	int socket = pick_socket(ch, true);
-	uint32_t part = split->nr_sent;
+	int socket = channel_pick_socket(ch, true);
 	struct channel_slot *slot, unused;
+	uint32_t part;
 	char msg[80];
 	int fd, err;
 
 	if (socket < 0)
 		return -EBUSY;
 	fd = ch->sockets[socket].fd;
+	part = split_take_part(split);
 	slot = slot_enter(ch, unique, NULL, split_part_bytes(split, part));
-	if (!slot)
+	if (!slot) {
+		split_return_part(split, part);
 		return -EBUSY;
+	}
 	slot_place(ch, slot, socket, true);
 	slot->split = split;
 	slot->part = part;
-	split->nr_sent++;
-	split->nr_under_way++;
 	split_message(split, part, unique, msg);
 	__atomic_fetch_add(&ch->nr_senders, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&ch->lock);
@@ -272,8 +269,7 @@ static int try_send_part(struct channel *ch, struct channel_split *split)
 	if (!err)
 		return 0;
 	slot_remove(ch, slot, &unused);
-	split->nr_sent--;
-	split->nr_under_way--;
+	split_return_part(split, part);
 	return send_failed(ch, &split->item, socket, err);
 }
 
@@ -286,13 +282,8 @@ static int try_send_split(struct channel *ch, struct channel_split *split)
 		err = ch->state == CHANNEL_READY ? try_send_part(ch, split) : -EIO;
 	if (err == -EAGAIN || err == -EBUSY)
 		return err;
-	if (err) {
-		split->ended = true;
-		if (!split->error || split->nr_sent < split->error_part) {
-			split->error = err;
-			split->error_part = split->nr_sent;
-		}
-	}
+	if (err)
+		split_give_up(split, err);
 	split->queued = false;
 	if (!split->nr_under_way && !split_next_part(split)) {
 		pthread_mutex_unlock(&ch->lock);
@@ -355,10 +346,11 @@ void channel_submit(struct service *svc, struct request *req)
 void channel_send_queued(struct channel *ch)
 {
 	struct channel_item *item;
-	int err = 0;
+	int err;
 
 	pthread_mutex_lock(&ch->lock);
 	WRITE_ONCE(ch->retry_soon, false);
+	err = ch->nr_sockets ? notify_send_queued(ch) : 0;
 	while (!err && ch->state == CHANNEL_READY && (item = fifo_take(ch))) {
 		err = try_send(ch, &item);
 		if (err == -EAGAIN || err == -EBUSY) {
@@ -373,7 +365,7 @@ void channel_send_queued(struct channel *ch)
 		}
 	}
 	for (unsigned int i = 0; err != -EAGAIN && i < CHANNEL_SOCKETS_MAX; i++)
-		channel_watch(ch, i, EPOLLIN | EPOLLRDHUP);
+		channel_watch(ch, i, EPOLLRDHUP);
 	pthread_mutex_unlock(&ch->lock);
 }
 
