@@ -32,6 +32,8 @@ MAY_INCLUDE = {
     "launch": {"base", "fuse"},
     "keeper": {"base", "mem", "virtio", "device", "vhost"},
     "cli": None,
+    # An engine for fio: the client behind the interface of another program.
+    "fio": {"base", "virtio", "fuse", "client"},
 }
 
 
