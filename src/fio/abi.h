@@ -59,6 +59,9 @@ enum fio_option_type {
  * @bytes: its size
  * @engine_data: the engine's
  * @flags: FIO_FILE_*
+ * @pad0: not used
+ * @pad1: not used
+ * @pad2: not used
  */
 struct fio_file {
 	uint8_t pad0[40];
@@ -80,6 +83,12 @@ struct fio_file {
  * @resid: set at completion: bytes that were not done
  * @error: set at completion: positive errno
  * @engine_data: the engine's
+ * @pad0: not used
+ * @pad1: not used
+ * @pad2: not used
+ * @pad3: not used
+ * @pad4: not used
+ * @pad5: not used
  */
 struct io_u {
 	uint8_t pad0[32];
@@ -98,11 +107,6 @@ struct io_u {
 	void *engine_data;
 };
 
-/** struct fio_value - a named value of an option; none is used here. */
-struct fio_value {
-	uint8_t pad[40];
-};
-
 /**
  * struct fio_option - an option of the engine.
  * @name: as in a job file
@@ -114,39 +118,58 @@ struct fio_value {
  * @help: one line
  * @def: default as text
  * @category: FIO_CATEGORY_ENGINE
+ * @pad0: not used
+ * @pad1: not used
+ * @pad2: not used
+ * @pad3: not used
+ * @pad4: not used
  */
 struct fio_option {
 	const char *name;
 	const char *long_name;
-	const char *alias;
+	const char *pad0;
 	int type;
 	unsigned int offset;
-	unsigned int offsets[5];
+	unsigned int pad1[5];
 	unsigned long long max;
 	int min;
-	double fp[2];
-	unsigned int interval, maxlen;
-	int neg, prio;
-	void *cb;
+	uint64_t pad2[5];
 	const char *help;
 	const char *def;
-	struct fio_value values[32];
-	const char *parent;
-	int hide, hide_on_set;
-	const char *inverse;
-	void *inverse_option;
-	void *verify;
-	const char *profile;
-	void *profile_options;
+	uint64_t pad3[167];
 	uint64_t category;
-	uint64_t group;
-	void *gui_data;
-	int is_seconds, is_time, no_warn_def, pow2, no_free;
+	uint64_t pad4[5];
 };
 
-/** struct fio_ops - the engine, as fio calls it; positive errno or 0 where int is returned, but for getevents. */
+/**
+ * struct fio_ops - the engine, as fio calls it; int is 0 or positive errno, but for getevents.
+ * @name: as fio shows it
+ * @version: FIO_IOOPS_VERSION
+ * @flags: FIO_DISKLESSIO and the like
+ * @dlhandle: fio's
+ * @setup: not used
+ * @init: a job begins, in its thread
+ * @post_init: not used
+ * @prep: not used
+ * @queue: begin an operation
+ * @commit: show the device what was begun
+ * @getevents: wait; how many are complete, or negative errno
+ * @event: one of these
+ * @errdetails: not used
+ * @cancel: not used
+ * @cleanup: a job ends
+ * @open_file: before its first operation
+ * @close_file: after its last
+ * @invalidate: drop what is cached
+ * @unlink_file: remove
+ * @get_file_size: before jobs start
+ * @option_struct_size: bytes of the options' structure
+ * @options: up to one without a name
+ * @pad0: not used
+ * @pad1: not used
+ */
 struct fio_ops {
-	void *list[2];
+	void *pad1[2];
 	const char *name;
 	int version;
 	int flags;
@@ -168,7 +191,7 @@ struct fio_ops {
 	int (*invalidate)(struct thread_data *td, struct fio_file *f);
 	int (*unlink_file)(struct thread_data *td, struct fio_file *f);
 	int (*get_file_size)(struct thread_data *td, struct fio_file *f);
-	void *others[10];
+	void *pad0[10];
 	int option_struct_size;
 	struct fio_option *options;
 };

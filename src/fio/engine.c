@@ -10,13 +10,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "client/fuse_ops.h"
 #include "fio/abi.h"
 
@@ -57,17 +57,6 @@ static struct {
 
 static struct fio_ops ops;
 
-static void printf_like(1, 2) complain(const char *fmt, ...)
-{
-	va_list args;
-
-	fputs("fusewire-fio: ", stderr);
-	va_start(args, fmt);
-	vfprintf(stderr, fmt, args);
-	va_end(args);
-	fputc('\n', stderr);
-}
-
 /* Copy through the kernel: what is no memory is an error and no crash. */
 static bool peek(const void *at, void **ret_value)
 {
@@ -96,8 +85,8 @@ static bool layout_is_known(struct thread_data *td)
 	if (peek(base + FIO_EO_OFFSET, &eo) && peek(eo, &back) && (!back || back == td) &&
 	    peek(base + FIO_OPS_OFFSET, &engine) && engine == &ops)
 		return true;
-	complain("this build of fio lays its jobs out differently from Debian's %s on x86-64",
-		 FIO_VERSION_KNOWN);
+	log_error("this build of fio lays its jobs out differently from Debian's %s on x86-64",
+		  FIO_VERSION_KNOWN);
 	return false;
 }
 
@@ -117,12 +106,12 @@ static int connect_device(const struct engine_options *o, unsigned int nr_queues
 	int err;
 
 	if (!o->socket) {
-		complain("no --socket: give that of the device");
+		log_error("no --socket: give that of the device");
 		return -EINVAL;
 	}
 	err = fuse_client_new(ret_client, &config, &why);
 	if (err < 0)
-		complain("%s: %s: %s", o->socket, why, strerror(-err));
+		log_error("%s: %s: %s", o->socket, why, strerror(-err));
 	return err;
 }
 
@@ -156,7 +145,7 @@ static int engine_get_file_size(struct thread_data *td, struct fio_file *f)
 		f->bytes = entry.attr.size;
 		f->flags |= FIO_FILE_SIZE_KNOWN;
 	} else if (err != -ENOENT) {
-		complain("cannot find '%s': %s", f->name, strerror(-err));
+		log_error("cannot find '%s': %s", f->name, strerror(-err));
 		return -err;
 	}
 	return 0;
@@ -172,7 +161,7 @@ static int take_queue(const struct engine_options *o, struct fio_job *job)
 	while (err == 0 && job->index < (unsigned int)o->queues && shared.used[job->index])
 		job->index++;
 	if (err == 0 && job->index == (unsigned int)o->queues) {
-		complain("more jobs than --queues=%d", o->queues);
+		log_error("more jobs than --queues=%d", o->queues);
 		err = -EBUSY;
 	}
 	if (err == 0) {
@@ -352,7 +341,7 @@ static int engine_getevents(struct thread_data *td, unsigned int min, unsigned i
 	drop_taken(job);
 	err = wait_for(job, min);
 	if (err < 0) {
-		complain("the device failed: %s", strerror(-err));
+		log_error("the device failed: %s", strerror(-err));
 		return err;
 	}
 	job->nr_taken = min_of(job->nr_done, max);
@@ -391,7 +380,7 @@ static int engine_open_file(struct thread_data *td, struct fio_file *f)
 	if (err == 0)
 		err = open_node(o->job->queue, f->name, node);
 	if (err < 0) {
-		complain("cannot open '%s': %s", f->name, strerror(-err));
+		log_error("cannot open '%s': %s", f->name, strerror(-err));
 		free(node);
 		return -err;
 	}
@@ -474,6 +463,6 @@ void get_ioengine(struct fio_ops **ret_ops)
 	if (version && strcmp(version, FIO_VERSION_KNOWN) == 0)
 		*ret_ops = &ops;
 	else
-		complain("made for %s, whose binary interface it knows; this is %s",
-			 FIO_VERSION_KNOWN, version ? version : "another program");
+		log_error("made for %s, whose binary interface it knows; this is %s",
+			  FIO_VERSION_KNOWN, version ? version : "another program");
 }
