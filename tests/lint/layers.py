@@ -35,6 +35,8 @@ MAY_INCLUDE = {
     # Forwards messages; knows rings only by their record of what is in flight.
     "keeper": {"base", "mem", "virtio", "vhost"},
     "cli": None,
+    # An engine for fio: the client behind the interface of another program.
+    "fio": {"base", "virtio", "fuse", "client"},
 }
 
 
