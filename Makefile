@@ -25,7 +25,7 @@ install: build
 	meson install -C build --no-rebuild
 
 format:
-	find src preload tests bench -name '*.[ch]' 2>/dev/null | xargs clang-format -i
+	find src preload examples tests bench -name '*.[ch]' 2>/dev/null | xargs clang-format -i
 
 clean:
 	rm -rf build build-*

@@ -26,6 +26,7 @@ void cli_set_command(const char *name);
 int cli_run(int argc, char **argv);
 int cli_null(int argc, char **argv);
 int cli_bench(int argc, char **argv);
+int cli_check(int argc, char **argv);
 int cli_mount(int argc, char **argv);
 int cli_vm(int argc, char **argv);
 

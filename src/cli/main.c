@@ -17,6 +17,7 @@ static const struct {
 	{ "run", cli_run, "serve the FUSE file system that a command would mount" },
 	{ "null", cli_null, "serve an in-memory file, for measuring" },
 	{ "bench", cli_bench, "load a virtio-fs device and tell its rates and latencies" },
+	{ "check", cli_check, "tell whether a virtio-fs device keeps to the rules" },
 	{ "mount", cli_mount, "mount a virtio-fs device on this machine, without a VM" },
 	{ "vm", cli_vm, "boot a throw-away Linux VM with virtio-fs devices mounted" },
 };

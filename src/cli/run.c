@@ -10,6 +10,7 @@
  *
  *	start:  launch -> mounted -> INIT answered -> device made, socket served
  *	death:  socket lost -> processes gone -> end, or start again after a pause (--restart)
+ *	        or unmounted from its side -> still there after a while -> stop
  *	stop:   SIGTERM -> device freed (handles and lookups paid back) -> DESTROY -> the daemon is told that it was
  *	        unmounted -> processes gone -> end
  *
@@ -29,6 +30,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "cli/cli.h"
+#include "cli/run_mount.h"
 #include "cli/serve.h"
 #include "launch/launch.h"
 #include "service/channel/channel.h"
@@ -43,6 +45,8 @@
  */
 #define RUN_STOP_SECONDS 90
 #define RUN_STOP_PARTS	 3
+/* A daemon that unmounts at its own end closes its device first: who still holds it then was unmounted by somebody. */
+#define RUN_UNMOUNTED_NS (500 * NSEC_PER_MSEC)
 /* What a daemon may take after SIGTERM until its socket is closed under it. */
 #define RUN_TERMINATE_NS (2 * NSEC_PER_SEC)
 
@@ -51,11 +55,13 @@ enum run_event {
 	RUN_STOPPED = 2,
 	RUN_LOST = 4,
 	RUN_EXITED = 8,
+	RUN_UNMOUNTED = 16,
 };
 
 enum run_option {
 	RUN_OPTION_RESTART = DEVICE_OPTION_END,
 	RUN_OPTION_STOP_TIMEOUT,
+	RUN_OPTION_PLACEHOLDER,
 	RUN_OPTION_HELP,
 };
 
@@ -69,6 +75,7 @@ struct run {
 	const struct device_options *opts;
 	char **command;
 	bool restart;
+	enum launch_placeholder placeholder;
 	uint64_t part_ns;
 	struct serve *serve;
 	struct service *svc;
@@ -93,6 +100,7 @@ static const struct option run_options[] = {
 	DEVICE_OPTIONS_LONG,
 	{ "restart", no_argument, NULL, RUN_OPTION_RESTART },
 	{ "stop-timeout", required_argument, NULL, RUN_OPTION_STOP_TIMEOUT },
+	{ "placeholder", required_argument, NULL, RUN_OPTION_PLACEHOLDER },
 	{ "help", no_argument, NULL, RUN_OPTION_HELP },
 	{},
 };
@@ -104,6 +112,9 @@ static void run_help(void)
 	       "is not touched. Ends with the daemon and its exit status; SIGTERM unmounts.\n\n"
 	       "  --restart              start COMMAND anew when the daemon dies\n"
 	       "  --stop-timeout N       end the daemon by SIGKILL N s after SIGTERM (default 90)\n"
+	       "  --placeholder WHEN     auto, always or never: let COMMAND find a file system on "
+	       "its\n"
+	       "                         mount point, in mounts of its own (default auto)\n"
 	       "  --help                 this text\n\n" DEVICE_OPTIONS_HELP);
 }
 
@@ -154,6 +165,8 @@ static int on_mounted(void *ctx, const struct launch_mount *mnt, int fd)
 	} else if (err) {
 		__atomic_store_n(&r->attached, false, __ATOMIC_RELEASE);
 		cli_error("cannot talk to the daemon: %s", strerror(-err));
+	} else {
+		run_mount_tell(mnt);
 	}
 	return err;
 }
@@ -167,8 +180,8 @@ static int on_cloned(void *ctx, int fd)
 
 static void on_unmounted(void *ctx)
 {
-	/* The daemon does this when it ends; that it ends is what counts. */
-	log_debug("the daemon unmounted its file system");
+	log_debug("the file system was unmounted from the daemon's side");
+	run_report(ctx, RUN_UNMOUNTED);
 }
 
 static void on_exited(void *ctx, int status)
@@ -188,7 +201,7 @@ static int run_launch(struct run *r)
 
 	r->ready = false;
 	r->exited = false;
-	err = launch_start(&r->launch, r->command, &events, r, &why);
+	err = launch_start(&r->launch, r->command, r->placeholder, &events, r, &why);
 	if (err)
 		cli_error("%s: %s: %s", r->command[0], why, strerror(-err));
 	return err;
@@ -265,6 +278,22 @@ static int run_serve(struct run *r)
 	return 0;
 }
 
+static void run_stop(struct run *r)
+{
+	r->stopping = true;
+	serve_end(r->serve, CLI_OK);
+}
+
+static void run_unmounted(void *ctx)
+{
+	struct run *r = ctx;
+
+	if (r->stopping || !r->launch || !__atomic_load_n(&r->attached, __ATOMIC_ACQUIRE))
+		return;
+	log_info("the file system was unmounted from the daemon's side: stopping");
+	run_stop(r);
+}
+
 static void run_handle(struct run *r, unsigned int events)
 {
 	bool attached;
@@ -276,6 +305,11 @@ static void run_handle(struct run *r, unsigned int events)
 			log_error(
 				"the daemon closed its end: requests fail until it is there again");
 		launch_finish(r->launch, r->part_ns, false);
+	}
+	if ((events & RUN_UNMOUNTED) && !r->stopping && r->ready) {
+		r->timer.fn = run_unmounted;
+		r->timer.ctx = r;
+		loop_timer_arm(serve_loop(r->serve), &r->timer, RUN_UNMOUNTED_NS);
 	}
 	r->exited = r->exited || (events & RUN_EXITED);
 	attached = __atomic_load_n(&r->attached, __ATOMIC_ACQUIRE);
@@ -300,8 +334,7 @@ static void run_signal(void *ctx, int signo)
 	struct run *r = ctx;
 
 	log_info("%s: stopping", strsignal(signo));
-	r->stopping = true;
-	serve_end(r->serve, CLI_OK);
+	run_stop(r);
 }
 
 /* Without the control loop. Return: true when one of @events came within @ns. */
@@ -420,6 +453,21 @@ static int run_start(struct run *r)
 	return status;
 }
 
+static int run_parse_placeholder(const char *text, enum launch_placeholder *ret_placeholder)
+{
+	if (!strcmp(text, "auto")) {
+		*ret_placeholder = LAUNCH_PLACEHOLDER_AUTO;
+	} else if (!strcmp(text, "always")) {
+		*ret_placeholder = LAUNCH_PLACEHOLDER_ALWAYS;
+	} else if (!strcmp(text, "never")) {
+		*ret_placeholder = LAUNCH_PLACEHOLDER_NEVER;
+	} else {
+		cli_error("--placeholder: '%s' is none of auto, always, never", text);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 int cli_run(int argc, char **argv)
 {
 	struct device_options opts;
@@ -441,6 +489,10 @@ int cli_run(int argc, char **argv)
 			break;
 		case RUN_OPTION_STOP_TIMEOUT:
 			if (cli_parse_u64("stop-timeout", optarg, 1, 86400, &seconds) < 0)
+				return CLI_USAGE;
+			break;
+		case RUN_OPTION_PLACEHOLDER:
+			if (run_parse_placeholder(optarg, &r.placeholder) < 0)
 				return CLI_USAGE;
 			break;
 		case RUN_OPTION_HELP:

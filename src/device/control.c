@@ -132,8 +132,10 @@ static void control_handle(struct device *dev, struct request *req)
 	control_quiesce(dev, deadline);
 	control_payback(dev);
 	if (req && req->fuse.op->opcode == FUSE_INIT)
-		err = fuse_session_init(dev->session, &req->fuse, req->buf, &dev->svc->init_out,
-					&reply, &len);
+		err = dev->svc->unavailable ?
+			      -EIO :
+			      fuse_session_init(dev->session, &req->fuse, req->buf,
+						&dev->svc->init_out, &reply, &len);
 	if (req)
 		control_answer(req, err, &reply, len);
 	queue_resume_all(dev);
@@ -175,6 +177,17 @@ static bool control_ensure_thread(struct device *dev)
 		dev->control_running =
 			pthread_create(&dev->control_thread, NULL, control_main, dev) == 0;
 	return dev->control_running;
+}
+
+/* There is a session already. */
+int control_start(struct device *dev)
+{
+	bool ok;
+
+	pthread_mutex_lock(&dev->control_lock);
+	ok = control_ensure_thread(dev);
+	pthread_mutex_unlock(&dev->control_lock);
+	return ok ? 0 : -EAGAIN;
 }
 
 /* Leave INIT or DESTROY to the control thread. Context: queue thread. */

@@ -48,7 +48,6 @@ static int device_init_queues(struct device *dev)
 {
 	int err;
 
-	dev->nr_queues = dev->config.nr_request_queues + 1;
 	dev->queues = aligned_alloc(CACHE_LINE, dev->nr_queues * sizeof(*dev->queues));
 	if (!dev->queues)
 		return -ENOMEM;
@@ -67,7 +66,8 @@ static int device_init_queues(struct device *dev)
 int device_new(struct device **ret_dev, const struct device_config *config, struct service *svc)
 {
 	struct fuse_session_config session_config = { .arch = config->arch,
-						      .use_ledger = !svc->checks_ids };
+						      .use_ledger = !svc->checks_ids,
+						      .record = config->record };
 	struct device *dev;
 	int err;
 
@@ -82,10 +82,13 @@ int device_new(struct device **ret_dev, const struct device_config *config, stru
 	dev->config.tag = NULL;
 	dev->svc = svc;
 	dev->internal.wake_fd = -1;
+	dev->nr_queues = dev->config.nr_request_queues + 1;
 	pthread_mutex_init(&dev->queues_lock, NULL);
 	pthread_mutex_init(&dev->control_lock, NULL);
 	pthread_cond_init(&dev->control_cond, NULL);
-	err = device_init_queues(dev);
+	err = take_init(dev);
+	if (err == 0)
+		err = device_init_queues(dev);
 	if (err == 0)
 		err = fuse_session_new(&dev->session, &session_config);
 	if (err < 0) {
@@ -94,6 +97,16 @@ int device_new(struct device **ret_dev, const struct device_config *config, stru
 	}
 	*ret_dev = dev;
 	return 0;
+}
+
+int device_resume(struct device *dev, uint32_t generation)
+{
+	int err = fuse_session_resume(dev->session, &dev->svc->init_out, generation);
+
+	/* Its end is the control thread's. */
+	if (!err)
+		err = control_start(dev);
+	return err;
 }
 
 /* The service still owns requests that were abandoned, or that ended a session: it has to let go of them. */
@@ -106,18 +119,24 @@ static void device_stop_service(struct device *dev)
 	assert(queue_slots_free(&dev->internal));
 }
 
+void device_finish(struct device *dev)
+{
+	if (dev->transport_ops)
+		device_detach(dev);
+	control_stop(dev);
+}
+
 void device_free(struct device *dev)
 {
 	if (!dev)
 		return;
-	if (dev->transport_ops)
-		device_detach(dev);
-	control_stop(dev);
+	device_finish(dev);
 	device_stop_service(dev);
 	fuse_session_free(dev->session);
 	for (unsigned int i = 0; dev->queues && i < dev->nr_queues; i++)
 		queue_fini(&dev->queues[i]);
 	queue_fini(&dev->internal);
+	take_fini(dev);
 	free(dev->queues);
 	pthread_mutex_destroy(&dev->queues_lock);
 	pthread_mutex_destroy(&dev->control_lock);

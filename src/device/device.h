@@ -21,6 +21,9 @@
  * @poll_ns: how long to look for more work after work before sleeping, ns
  * @drain_ns: how long a stopping queue waits for requests under way, ns
  * @arch: the driver's architecture, for open flags
+ * @record: kept up to date for a successor (fuse_session_resume()), or NULL; outlives the device
+ * @takeable: NULL: each queue has a thread that calls the service. Else queues have none, and threads of the
+ *            service's call device_take(); this is called when one may do so again after -EBUSY, from any thread
  */
 struct device_config {
 	const char *tag;
@@ -29,6 +32,8 @@ struct device_config {
 	uint64_t poll_ns;
 	uint64_t drain_ns;
 	enum fuse_arch arch;
+	struct fuse_session_record *record;
+	void (*takeable)(struct service *svc);
 };
 
 /**
@@ -39,8 +44,46 @@ struct device_config {
  */
 int must_check device_new(struct device **ret_dev, const struct device_config *config,
 			  struct service *svc);
+/**
+ * device_resume() - the driver is in the midst of a session with a device that another process had: go on, as
+ * fuse_session_resume() says. Context: before a queue is started. Return: as fuse_session_resume().
+ */
+int must_check device_resume(struct device *dev, uint32_t generation);
+/**
+ * device_finish() - detach, and end the session towards the service; only device_free() may follow.
+ *
+ * The service goes on serving meanwhile. Context: the transport thread; waits, bounded by drain_ns.
+ */
+void device_finish(struct device *dev);
 /** device_free() - detach, end the session towards the service (bounded by drain_ns), free. NULL is allowed. */
 void device_free(struct device *dev);
+
+/**
+ * device_take() - take one request from any ring, in this thread; with config.takeable only.
+ * @give_up: leave when this becomes true; who sets it calls device_take_wake()
+ * @wait: wait for a request: look for one for config.poll_ns at most, then sleep
+ * @cancelable: pthread_cancel(3) may end the thread while it sleeps (cancellation is disabled when this is called);
+ *              the device is left in order
+ * @ret_more: with 1: there is more to take already, as far as a glance tells
+ *
+ * The service's submit is called in this thread before it returns, unless the device ended the request itself.
+ * Context: any thread, one at a time: the caller sees to that.
+ *
+ * Return: 1: one was taken; -EAGAIN: @give_up, or nothing there and not @wait; -EBUSY: not now, config.takeable
+ * will be called; -EINTR: a signal handler ran.
+ */
+int must_check device_take(struct device *dev, const bool *give_up, bool wait, bool cancelable,
+			   bool *ret_more);
+/** device_take_wake() - make the thread inside device_take() look at its @give_up. Context: any thread, or a signal handler. */
+void device_take_wake(struct device *dev);
+
+/**
+ * device_end_requests() - end all requests that the service has, with @error.
+ * @take: the service gives up a request: true if it was still its own to end
+ *
+ * For services that cannot name what they have. Context: no request is submitted meanwhile.
+ */
+void device_end_requests(struct device *dev, int error, bool (*take)(struct request *req));
 
 /**
  * device_service_died() - the service lost its file system: it has ended (or will end, with an error) every

@@ -87,7 +87,7 @@ struct queue {
 	bool parked;
 	bool enabled;
 	bool broken;
-	int wake_fd;
+	int wake_fd; /* -1 in a device whose requests are taken by others */
 	int kick_fd;
 	uint32_t base; /* virtq_base() when it was stopped */
 
@@ -97,6 +97,7 @@ struct queue {
 	struct request *free_local;
 	uint32_t nr_slots_used;
 	uint64_t poll_ns;
+	bool polls_service; /* between poll_begin() and poll_end() */
 	uint64_t popped;
 
 	/* Under push_lock. */
@@ -107,12 +108,33 @@ struct queue {
 	unsigned int nr_by_control; /* of those not done: INIT, DESTROY */
 	bool draining;
 	bool starved;
+	bool unpublished; /* completed by the current taker, and the driver not told yet */
 	int call_fd;
 	bool call_in_band;
 	struct dirty_log *log;
 
 	struct request *slots;
 	uint32_t nr_slots;
+};
+
+/*
+ * Who takes requests where the queues have no threads (take.c).
+ *
+ * @taking and @nr_excluded are each written by one side, which then looks at the other's.
+ */
+struct device_taker {
+	int epoll_fd; /* the running queues' kick descriptors, and wake_fd; -1: queues have threads */
+	int wake_fd;
+	bool taking cache_aligned; /* a thread is inside device_take() */
+	unsigned int nr_excluded; /* who must be alone; under lock */
+	pthread_mutex_t lock;
+	pthread_cond_t left; /* taking became false */
+
+	/* The taking thread's, or who has excluded it. */
+	struct queue **active; /* running queues, hiprio first */
+	unsigned int nr_active;
+	unsigned int next;
+	uint64_t poll_ns;
 };
 
 struct device {
@@ -145,6 +167,8 @@ struct device {
 	struct request *mail_tail;
 	struct queue internal; /* a pool of requests that no ring gave us */
 
+	struct device_taker taker;
+
 	struct log_ratelimit bad_request_log;
 	uint64_t nr_bad_requests;
 };
@@ -169,6 +193,21 @@ void queue_break(struct queue *q, const char *why);
 bool queue_is_current(const struct queue *q);
 void queue_publish_locked(struct queue *q, bool *ret_call);
 void queue_call(struct queue *q);
+int must_check queue_take_one(struct queue *q);
+void queue_end_batch(struct queue *q);
+void queue_set_current(struct queue *q);
+void queue_drain_kick(struct queue *q);
+void poll_time_adapt(uint64_t *poll_ns, uint64_t slept_ns, uint64_t max_ns);
+
+/* take.c */
+int must_check take_init(struct device *dev);
+void take_fini(struct device *dev);
+bool take_in_use(const struct device *dev);
+void take_wake(struct device *dev);
+void take_exclude(struct device *dev);
+void take_allow(struct device *dev);
+int must_check take_add_queue(struct device *dev, struct queue *q);
+void take_remove_queue(struct device *dev, struct queue *q);
 
 /* request.c */
 struct request *must_check request_alloc(struct queue *q);
@@ -185,6 +224,7 @@ void request_release_slot(struct request *req);
 void request_deliver(struct request *req, int error, const void *body, size_t len);
 
 /* control.c */
+int must_check control_start(struct device *dev);
 void control_post(struct request *req);
 void control_end_session(struct device *dev);
 void control_stop(struct device *dev);

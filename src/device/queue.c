@@ -11,6 +11,9 @@
  * Other threads steer it under park_lock: a thread with paused > 0 parks between two batches. While it is
  * parked, vq and generation may be exchanged. stop makes it end, parked or not.
  *
+ * In a device whose requests are taken by threads of others (take.c) queues have no threads: they are steered by keeping
+ * those threads out.
+ *
  * Lock order: queues_lock, park_lock, push_lock.
  */
 #include <errno.h>
@@ -37,6 +40,11 @@ bool queue_is_current(const struct queue *q)
 	return q == current_queue;
 }
 
+void queue_set_current(struct queue *q)
+{
+	current_queue = q;
+}
+
 int queue_init(struct queue *q, struct device *dev, unsigned int index, uint32_t nr_slots)
 {
 	size_t bytes = (size_t)nr_slots * sizeof(struct request);
@@ -52,11 +60,13 @@ int queue_init(struct queue *q, struct device *dev, unsigned int index, uint32_t
 	pthread_cond_init(&q->drain_cond, NULL);
 	q->slots = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	q->wake_fd = eventfd_new();
 	if (q->slots == MAP_FAILED) {
 		q->slots = NULL;
 		return -ENOMEM;
 	}
+	if (take_in_use(dev))
+		return 0;
+	q->wake_fd = eventfd_new();
 	return min_of(q->wake_fd, 0);
 }
 
@@ -75,7 +85,10 @@ void queue_fini(struct queue *q)
 
 void queue_wake(struct queue *q)
 {
-	fd_signal(q->wake_fd);
+	if (take_in_use(q->dev))
+		take_wake(q->dev);
+	else
+		fd_signal(q->wake_fd);
 }
 
 void queue_publish_locked(struct queue *q, bool *ret_call)
@@ -114,7 +127,7 @@ void queue_break(struct queue *q, const char *why)
 /*
  * Take one chain. Return: 1 taken, 0 ring empty (or broken), -EAGAIN no free request.
  */
-static int queue_take_one(struct queue *q)
+int queue_take_one(struct queue *q)
 {
 	struct request *req = request_alloc(q);
 	int err;
@@ -143,18 +156,24 @@ static int queue_take_one(struct queue *q)
 }
 
 /* Publish what was completed in this thread, and what others pushed meanwhile. */
-static void queue_end_batch(struct queue *q)
+static void queue_publish(struct queue *q)
 {
-	struct service *svc = q->dev->svc;
 	bool call;
 
-	if (svc->ops->flush)
-		svc->ops->flush(svc);
 	pthread_mutex_lock(&q->push_lock);
 	queue_publish_locked(q, &call);
 	pthread_mutex_unlock(&q->push_lock);
 	if (call)
 		queue_call(q);
+}
+
+void queue_end_batch(struct queue *q)
+{
+	struct service *svc = q->dev->svc;
+
+	if (svc->ops->flush)
+		svc->ops->flush(svc);
+	queue_publish(q);
 }
 
 /* Return: requests taken; *@ret_starved when the pool is empty. */
@@ -183,6 +202,32 @@ static bool queue_steered(const struct queue *q)
 	return READ_ONCE(q->stop) || READ_ONCE(q->paused);
 }
 
+/* While we are awake we are the service's eyes, too. Return: were requests ended? */
+static bool queue_poll_service(struct queue *q)
+{
+	const struct service_ops *ops = q->dev->svc->ops;
+
+	if (!q->polls_service || !ops->poll(q->dev->svc))
+		return false;
+	queue_publish(q);
+	return true;
+}
+
+static void queue_poll_service_begin(struct queue *q)
+{
+	const struct service_ops *ops = q->dev->svc->ops;
+
+	if (!q->polls_service && ops->poll_begin)
+		q->polls_service = ops->poll_begin(q->dev->svc);
+}
+
+static void queue_poll_service_end(struct queue *q)
+{
+	if (q->polls_service)
+		q->dev->svc->ops->poll_end(q->dev->svc);
+	q->polls_service = false;
+}
+
 /*
  * Look for work for q->poll_ns. That time grows while sleeps are short, so that polling would have caught
  * the work, and shrinks to nothing while they are long: an idle device costs nothing.
@@ -193,6 +238,7 @@ static bool queue_poll(struct queue *q)
 
 	if (!q->poll_ns)
 		return false;
+	queue_poll_service_begin(q);
 	begin = clock_now_ns();
 	do {
 		for (int i = 0; i < 16; i++) {
@@ -202,6 +248,8 @@ static bool queue_poll(struct queue *q)
 		}
 		if (queue_steered(q))
 			return true;
+		if (queue_poll_service(q))
+			begin = clock_now_ns();
 		now = clock_now_ns();
 		/*
 		 * Who else wants this processor, the daemon for one, comes first: we only keep it from falling asleep.
@@ -213,16 +261,24 @@ static bool queue_poll(struct queue *q)
 	return false;
 }
 
-static void queue_adapt_poll(struct queue *q, uint64_t slept_ns)
+void poll_time_adapt(uint64_t *poll_ns, uint64_t slept_ns, uint64_t max_ns)
 {
-	uint64_t max = q->dev->config.poll_ns;
+	if (slept_ns < max_ns) {
+		uint64_t longer = max_of(*poll_ns * 2, POLL_FIRST_NS);
 
-	if (slept_ns < max) {
-		uint64_t longer = max_of(q->poll_ns * 2, POLL_FIRST_NS);
-
-		q->poll_ns = min_of(longer, max);
+		*poll_ns = min_of(longer, max_ns);
 	} else {
-		q->poll_ns = q->poll_ns > POLL_FIRST_NS ? q->poll_ns / 2 : 0;
+		*poll_ns = *poll_ns > POLL_FIRST_NS ? *poll_ns / 2 : 0;
+	}
+}
+
+void queue_drain_kick(struct queue *q)
+{
+	/* A kick descriptor that is dead or closed would wake us for ever. */
+	if (fd_drain_signal(q->kick_fd) < 0) {
+		log_warn_ratelimited(&q->dev->bad_request_log,
+				     "queue %u: the kick descriptor was closed", q->index);
+		q->kick_fd = -1;
 	}
 }
 
@@ -237,14 +293,8 @@ static void queue_wait_fds(struct queue *q, bool want_kick)
 		return;
 	if (fds[0].revents && fd_drain_signal(q->wake_fd) < 0)
 		return;
-	if (!fds[1].revents)
-		return;
-	/* A kick descriptor that is dead or closed would wake us for ever. */
-	if (!(fds[1].revents & POLLIN) || fd_drain_signal(q->kick_fd) < 0) {
-		log_warn_ratelimited(&q->dev->bad_request_log,
-				     "queue %u: the kick descriptor was closed", q->index);
-		q->kick_fd = -1;
-	}
+	if (fds[1].revents)
+		queue_drain_kick(q);
 }
 
 static void queue_sleep(struct queue *q, bool starved)
@@ -254,10 +304,11 @@ static void queue_sleep(struct queue *q, bool starved)
 
 	if (takes && virtq_kick_enable(q->vq))
 		goto out;
+	queue_poll_service_end(q);
 	begin = clock_now_ns();
 	queue_wait_fds(q, !q->broken);
 	if (takes)
-		queue_adapt_poll(q, clock_now_ns() - begin);
+		poll_time_adapt(&q->poll_ns, clock_now_ns() - begin, q->dev->config.poll_ns);
 out:
 	if (takes)
 		virtq_kick_disable(q->vq);
@@ -268,6 +319,7 @@ static bool queue_park(struct queue *q)
 {
 	bool go_on;
 
+	queue_poll_service_end(q);
 	pthread_mutex_lock(&q->park_lock);
 	while (q->paused && !q->stop) {
 		if (!q->parked) {
@@ -304,6 +356,10 @@ static void *queue_main(void *arg)
 
 static void queue_pause(struct queue *q)
 {
+	if (take_in_use(q->dev)) {
+		take_exclude(q->dev);
+		return;
+	}
 	pthread_mutex_lock(&q->park_lock);
 	__atomic_store_n(&q->paused, q->paused + 1, __ATOMIC_RELAXED);
 	if (q->running) {
@@ -316,6 +372,10 @@ static void queue_pause(struct queue *q)
 
 static void queue_resume(struct queue *q)
 {
+	if (take_in_use(q->dev)) {
+		take_allow(q->dev);
+		return;
+	}
 	pthread_mutex_lock(&q->park_lock);
 	__atomic_store_n(&q->paused, q->paused - 1, __ATOMIC_RELAXED);
 	pthread_cond_broadcast(&q->park_cond);
@@ -450,6 +510,8 @@ static int queue_thread_start(struct queue *q)
 	pthread_attr_t attr;
 	int err;
 
+	if (take_in_use(q->dev))
+		return take_add_queue(q->dev, q);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, QUEUE_STACK_BYTES);
 	err = pthread_create(&q->thread, &attr, queue_main, q);
@@ -533,6 +595,10 @@ bool device_queue_running(const struct device *dev, unsigned int index)
 
 static void queue_thread_stop(struct queue *q)
 {
+	if (take_in_use(q->dev)) {
+		take_remove_queue(q->dev, q);
+		return;
+	}
 	pthread_mutex_lock(&q->park_lock);
 	__atomic_store_n(&q->stop, true, __ATOMIC_RELAXED);
 	queue_wake(q);

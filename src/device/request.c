@@ -242,7 +242,9 @@ static void request_complete(struct request *req, uint32_t written)
 	pthread_mutex_lock(&q->push_lock);
 	if (req->generation) {
 		request_push_locked(req, written);
-		if (!queue_is_current(q))
+		if (queue_is_current(q))
+			q->unpublished = true;
+		else
 			queue_publish_locked(q, &call);
 	}
 	request_done_locked(req);
@@ -443,6 +445,23 @@ void request_interrupt_driver_unique(struct device *dev, uint64_t driver_unique)
 			return;
 		}
 	}
+}
+
+static void queue_end_requests(struct queue *q, int error, bool (*take)(struct request *req))
+{
+	for (uint32_t i = 0; i < READ_ONCE(q->nr_slots_used); i++) {
+		struct request *req = &q->slots[i];
+
+		if (__atomic_load_n(&req->live_unique, __ATOMIC_ACQUIRE) && take(req))
+			request_reply(req, error, NULL, 0);
+	}
+}
+
+void device_end_requests(struct device *dev, int error, bool (*take)(struct request *req))
+{
+	for (unsigned int i = 0; i < dev->nr_queues; i++)
+		queue_end_requests(&dev->queues[i], error, take);
+	queue_end_requests(&dev->internal, error, take);
 }
 
 const struct fuse_in_header *request_header(const struct request *req)

@@ -30,6 +30,10 @@ struct service;
  * @flush: end of a batch of ->submit() from one queue thread; send what was held back. NULL if not needed.
  * @interrupt: the driver, or the device while it drains, wants the request with this unique to end early.
  *          Best effort, as FUSE_INTERRUPT is. NULL if the service never waits.
+ * @poll_begin: a queue thread is awake and will call @poll now and then: the service's own thread need not be woken by
+ *          what @poll would find. Return: whether @poll may be called. NULL if there is nothing to poll
+ * @poll: end requests for which replies are there. Never blocks. Return: did it do anything?
+ * @poll_end: the queue thread that called @poll_begin goes to sleep
  * @stop: the device goes away: end every request that is under way, now, with an error; no more will come.
  *          NULL if ->submit() always ends them itself.
  * @free: release everything; called when no request is under way.
@@ -39,6 +43,9 @@ struct service_ops {
 	void (*submit)(struct service *svc, struct request *req);
 	void (*flush)(struct service *svc);
 	void (*interrupt)(struct service *svc, uint64_t unique);
+	bool (*poll_begin)(struct service *svc);
+	bool (*poll)(struct service *svc);
+	void (*poll_end)(struct service *svc);
 	void (*stop)(struct service *svc);
 	void (*free)(struct service *svc);
 };
@@ -49,12 +56,14 @@ struct service_ops {
  * @init_out: the INIT reply that the file system behind it gave, in native byte order; the device answers the
  *            driver's INIT from it. Set before the service is given to a device; after a restart the service
  *            calls device_service_restarted() with the new one.
+ * @unavailable: there is no file system: a driver's INIT fails
  * @checks_ids: the service itself survives any node id and handle, and keeps no lookup counts: the device
  *              leaves out the ledger
  */
 struct service {
 	const struct service_ops *ops;
 	struct fuse_init_out init_out;
+	bool unavailable;
 	bool checks_ids;
 };
 

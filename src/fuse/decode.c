@@ -47,11 +47,13 @@ static int check_name(const struct decode *d, enum fuse_name_rule rule, const ch
 		return 0;
 	if (memchr(name, '/', len))
 		return -EINVAL;
+	if (!is_dots(name, len))
+		return 0;
 	/* Only an exported file system (NFS server in the driver) is asked for its dots. */
-	if (is_dots(name, len) &&
-	    !(rule == FUSE_NAME_LOOKUP && (d->session->flags & FUSE_EXPORT_SUPPORT)))
+	if (rule != FUSE_NAME_LOOKUP || !(d->session->flags & FUSE_EXPORT_SUPPORT))
 		return -EINVAL;
-	return 0;
+	/* The root has no parent: no kernel asks for it, and libfuse 2 does not survive the question. */
+	return len == 2 && d->req->hdr.nodeid == FUSE_ROOT_ID ? -EINVAL : 0;
 }
 
 static int decode_names(struct decode *d)

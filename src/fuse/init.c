@@ -168,8 +168,7 @@ int fuse_init_accept(const void *msg, size_t len, uint64_t unique, struct fuse_i
 	return 0;
 }
 
-static void begin_session(struct fuse_session *session, const struct fuse_request *req,
-			  uint32_t minor, uint64_t driver_flags, const struct fuse_init_out *daemon)
+static void begin_session(struct fuse_session *session, bool swapped, uint32_t minor, uint64_t driver_flags, const struct fuse_init_out *daemon)
 {
 	session->daemon_minor = daemon->minor;
 	/* A late reply of the session before may look at these. */
@@ -186,9 +185,44 @@ static void begin_session(struct fuse_session *session, const struct fuse_reques
 	session->read_max =
 		(session->flags & FUSE_MAX_PAGES ? daemon->max_pages : FUSE_PAGES_DEFAULT) *
 		FUSE_DRIVER_PAGE_MAX;
-	session->swapped = req->swapped;
+	session->swapped = swapped;
 	session->end_phase = FUSE_END_IDLE;
 	session->active = true;
+}
+
+static void write_record(struct fuse_session_record *record, bool swapped, uint32_t minor,
+			 uint64_t driver_flags)
+{
+	if (!record)
+		return;
+	WRITE_ONCE(record->swapped, swapped);
+	WRITE_ONCE(record->minor, minor);
+	WRITE_ONCE(record->driver_flags, driver_flags);
+	WRITE_ONCE(record->no_open, 0);
+	/* Last: who dies before has begun nothing. */
+	__atomic_store_n(&record->active, true, __ATOMIC_RELEASE);
+}
+
+int fuse_session_resume(struct fuse_session *session, const struct fuse_init_out *daemon,
+			uint32_t generation)
+{
+	const struct fuse_session_record *shared = session->config.record;
+	struct fuse_session_record record;
+
+	if (!shared || !__atomic_load_n(&shared->active, __ATOMIC_ACQUIRE))
+		return -ENOENT;
+	record.swapped = READ_ONCE(shared->swapped);
+	record.minor = READ_ONCE(shared->minor);
+	record.driver_flags = READ_ONCE(shared->driver_flags);
+	record.no_open = READ_ONCE(shared->no_open);
+	if (record.swapped > 1 || record.minor < FUSE_MINOR_MIN)
+		return -EINVAL;
+	begin_session(session, record.swapped, record.minor, record.driver_flags, daemon);
+	session->no_open[0] = record.no_open & 1;
+	session->no_open[1] = record.no_open & 2;
+	if (session->ledger)
+		ledger_succeed(session->ledger, generation);
+	return 0;
 }
 
 static void make_reply(const struct fuse_session *session, const struct fuse_init_in *arg,
@@ -230,7 +264,8 @@ int fuse_session_init(struct fuse_session *session, const struct fuse_request *r
 		flags = arg.flags;
 		if (flags & FUSE_INIT_EXT)
 			flags |= (uint64_t)arg.flags2 << 32;
-		begin_session(session, req, arg.minor, flags, daemon);
+		begin_session(session, req->swapped, arg.minor, flags, daemon);
+		write_record(session->config.record, req->swapped, arg.minor, flags);
 		make_reply(session, &arg, daemon, &out);
 	}
 	if (req->swapped)

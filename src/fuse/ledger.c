@@ -47,6 +47,14 @@ int ledger_new(struct ledger **ret_ledger)
 	return 0;
 }
 
+void ledger_succeed(struct ledger *ledger, uint32_t generation)
+{
+	ledger->generation = generation;
+	ledger->aliasing = true;
+	/* Wraps after half a million daemons; a number of the one before is not met then either. */
+	ledger->next_alias = ALIAS_FIRST | (uint64_t)generation << ALIAS_GENERATION_SHIFT;
+}
+
 /* Nothing is pinned any more. */
 static void free_entries(struct ledger *ledger)
 {
@@ -418,7 +426,8 @@ static int add_aliased(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 		pthread_mutex_unlock(&s->lock);
 		err = 0;
 	} else {
-		err = add_plain(ledger, epoch, *id, spare, owed);
+		err = ledger->generation ? -EEXIST
+					 : add_plain(ledger, epoch, *id, spare, owed);
 		if (err == -EEXIST)
 			err = add_alias(ledger, epoch, id, spare, owed);
 	}
@@ -456,7 +465,7 @@ int ledger_add_handle(struct ledger *ledger, uint32_t epoch, uint64_t driver_id,
 	struct ledger_shard *s = ledger_shard_of(ledger, driver_id);
 	struct ledger_handle *h;
 	struct ledger_node *node;
-	uint64_t driver_fh = *fh;
+	uint64_t driver_fh = *fh ^ (uint64_t)ledger->generation << HANDLE_GENERATION_SHIFT;
 
 	if (epoch != ledger_epoch(ledger))
 		return -EIO;
@@ -473,6 +482,7 @@ int ledger_add_handle(struct ledger *ledger, uint32_t epoch, uint64_t driver_id,
 		h->flags = flags;
 		__atomic_add_fetch(&ledger->nr_handles, 1, __ATOMIC_RELAXED);
 		pthread_mutex_unlock(&s->lock);
+		*fh = driver_fh;
 		return 0;
 	}
 	/* A stale handle of the root has the number: each try is another, so this ends. */

@@ -30,6 +30,14 @@ struct ledger_handle;
 
 /** ledger_new() - empty, but for the root. Return: 0 or -ENOMEM. */
 int must_check ledger_new(struct ledger **ret_ledger);
+/**
+ * ledger_succeed() - this ledger follows another process's, whose driver lives on: numbers that the driver still has from that
+ * one are stale, and none that it is given from now on equals one of them, until the session ends.
+ * @generation: how many came before, ≥ 1
+ *
+ * Context: before the ledger is used.
+ */
+void ledger_succeed(struct ledger *ledger, uint32_t generation);
 /** ledger_free() - NULL is allowed; nothing may be pinned. */
 void ledger_free(struct ledger *ledger);
 

@@ -18,6 +18,10 @@
 #define BUCKETS_MIN 8u
 /** ALIAS_FIRST - first number that is tried for an alias; daemons count from below or use addresses, which end below too. */
 #define ALIAS_FIRST (UINT64_C(1) << 63)
+/** ALIAS_GENERATION_SHIFT - numbers of a later generation of the ledger differ above this bit. */
+#define ALIAS_GENERATION_SHIFT 44
+/** HANDLE_GENERATION_SHIFT - likewise for handles: above what counters and addresses use. */
+#define HANDLE_GENERATION_SHIFT 56
 
 /**
  * struct ledger_node - a node that the driver may name; all but @pins under the shard's lock.
@@ -126,6 +130,7 @@ struct ledger_debt {
  * @alias_lock: of the next two; taken before a shard's
  * @aliases: nodes whose ids differ, by the daemon's id
  * @next_alias: the next number to try
+ * @generation: not 0: every number towards the driver is an alias, in a range of its own
  * @debt_lock: of the next two
  * @debts: what could not be recorded
  * @nr_debts: number of them
@@ -142,6 +147,7 @@ struct ledger {
 	pthread_mutex_t alias_lock cache_aligned;
 	struct ledger_table aliases;
 	uint64_t next_alias;
+	uint32_t generation;
 	pthread_mutex_t debt_lock;
 	struct ledger_debt debts[LEDGER_DEBTS_MAX];
 	unsigned int nr_debts;

@@ -454,8 +454,12 @@ static int finish_error(struct fuse_session *session, const struct fuse_request 
 	without = dir ? FUSE_NO_OPENDIR_SUPPORT : FUSE_NO_OPEN_SUPPORT;
 	if (!(READ_ONCE(session->daemon_flags) & without) && !(fuse_init_offered() & without))
 		return error;
-	if (!session->ledger || req->pins.epoch == ledger_epoch(session->ledger))
+	if (!session->ledger || req->pins.epoch == ledger_epoch(session->ledger)) {
 		WRITE_ONCE(session->no_open[dir], true);
+		if (session->config.record)
+			__atomic_fetch_or(&session->config.record->no_open, dir ? 2u : 1u,
+					  __ATOMIC_RELAXED);
+	}
 	return READ_ONCE(session->driver_flags) & without ? error : 0;
 }
 

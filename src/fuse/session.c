@@ -242,6 +242,8 @@ int fuse_session_end_next(struct fuse_session *session, uint64_t unique, void *b
 	int found = 0;
 
 	session->active = false;
+	if (session->config.record)
+		__atomic_store_n(&session->config.record->active, false, __ATOMIC_RELEASE);
 	if (!session->ledger)
 		return 0;
 	if (session->end_phase == FUSE_END_IDLE) {

@@ -83,13 +83,31 @@ struct fuse_request {
 };
 
 /**
+ * struct fuse_session_record - what a successor in another process has to know of a session; in memory that both share.
+ * @active: a session is under way
+ * @swapped: the driver's byte order is not ours
+ * @minor: the driver's
+ * @no_open: bit 0: the daemon implements no OPEN; bit 1: no OPENDIR
+ * @driver_flags: INIT flags that the driver offered
+ */
+struct fuse_session_record {
+	uint32_t active;
+	uint32_t swapped;
+	uint32_t minor;
+	uint32_t no_open;
+	uint64_t driver_flags;
+};
+
+/**
  * struct fuse_session_config - fixed for the life of a session object.
  * @arch: the driver's architecture
  * @use_ledger: track and check node ids and handles (struct service.checks_ids is false)
+ * @record: kept up to date, or NULL; outlives the session
  */
 struct fuse_session_config {
 	enum fuse_arch arch;
 	bool use_ledger;
+	struct fuse_session_record *record;
 };
 
 /** fuse_session_new() - no session yet: only INIT is accepted. Return: 0 or -ENOMEM. */
@@ -187,6 +205,18 @@ void fuse_session_out_header(const struct fuse_request *req, int error, size_t b
 int must_check fuse_session_init(struct fuse_session *session, const struct fuse_request *req,
 				 const void *msg, const struct fuse_init_out *daemon,
 				 struct fuse_init_out *ret_reply, size_t *ret_len);
+
+/**
+ * fuse_session_resume() - go on with the session that config.record tells of, which another process began.
+ * @daemon: this process's file system's (cleaned) INIT reply
+ * @generation: how many processes had the session before, ≥ 1
+ *
+ * Node ids and handles that the driver has are stale. The record is checked as what a stranger wrote. Context: before any request.
+ *
+ * Return: 0; -ENOENT: no session is under way; -EINVAL: the record is nonsense.
+ */
+int must_check fuse_session_resume(struct fuse_session *session, const struct fuse_init_out *daemon,
+				   uint32_t generation);
 
 /** fuse_session_active() - was INIT answered and not ended since? */
 bool fuse_session_active(const struct fuse_session *session);

@@ -7,9 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -17,50 +15,21 @@
 
 #include "base/cleanup.h"
 #include "launch/fdpass.h"
-
-static int write_file(const char *path, const char *text)
-{
-	autoclose int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		return -errno;
-	return 0;
-}
-
-/* A mount namespace of our own; without privilege, in a user namespace where we are root. */
-static int child_unshare(void)
-{
-	char map[64];
-	uid_t uid = getuid();
-	gid_t gid = getgid();
-	int err;
-
-	if (unshare(CLONE_NEWNS) == 0)
-		return 0;
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
-		return -errno;
-	snprintf(map, sizeof(map), "0 %u 1", uid);
-	err = write_file("/proc/self/uid_map", map);
-	if (!err)
-		err = write_file("/proc/self/setgroups", "deny");
-	snprintf(map, sizeof(map), "0 %u 1", gid);
-	return err ? err : write_file("/proc/self/gid_map", map);
-}
+#include "launch/namespace.h"
 
 static int child_make(void)
 {
 	char options[96];
-	int fd, err = child_unshare();
+	int fd, err = namespace_unshare(true);
 
 	if (err)
 		return err;
-	if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return -errno;
 	/* The namespace that opens it must be the one that mounts it. */
 	fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0", fd);
+	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=%u,group_id=%u", fd,
+		 geteuid(), getegid());
 	if (mount("fusewire", "/proc", "fuse", MS_NOSUID | MS_NODEV | MS_NOEXEC, options) < 0)
 		return -errno;
 	/* Nothing has asked the file system anything: the unmount does not wait for an answer. */

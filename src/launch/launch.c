@@ -32,7 +32,9 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "launch/namespace.h"
 #include "launch/processes.h"
+#include "launch/program.h"
 #include "launch/spawn.h"
 #include "launch/supervise.h"
 #include "launch/unmount.h"
@@ -118,6 +120,13 @@ static void launch_unmounted(void *ctx)
 	struct launch *l = ctx;
 
 	l->events.unmounted(l->ctx);
+}
+
+static void launch_changed(void *ctx)
+{
+	struct launch *l = ctx;
+
+	fd_signal(l->wake_fd);
 }
 
 static void launch_wind_up(struct launch *l, uint64_t grace_ns)
@@ -293,6 +302,7 @@ static void *launch_thread(void *arg)
 			launch_reap(l);
 		if (p[2].revents && fd_drain_signal(l->wake_fd) < 0)
 			break;
+		supervisor_check(l->sup);
 		launch_do_unmount(l);
 		launch_next_step(l);
 		for (unsigned int i = 0; i < array_size(p); i++)
@@ -319,15 +329,46 @@ static int launch_open_fds(struct launch *l)
 	return l->wake_fd < 0 ? l->wake_fd : 0;
 }
 
-static int launch_run(struct launch *l, char *const *argv, const char **ret_why)
+/*
+ * A mount namespace where we may make one. In a user namespace files of other users look as if they were nobody's, so that is
+ * for those alone of whom we know that they look at their mount point: go-fuse and rclone, all programs of Go.
+ */
+static int launch_choose_mounts(enum launch_placeholder placeholder, const char *name,
+				enum spawn_mounts *ret_mounts)
+{
+	struct program program;
+	bool may_user = placeholder == LAUNCH_PLACEHOLDER_ALWAYS ||
+			(geteuid() && program_inspect(name, &program) == 0 && program.is_go);
+	int err;
+
+	*ret_mounts = SPAWN_MOUNTS_SHARED;
+	if (placeholder == LAUNCH_PLACEHOLDER_NEVER)
+		return 0;
+	err = namespace_probe(may_user);
+	if (!err) {
+		*ret_mounts = may_user ? SPAWN_MOUNTS_USER : SPAWN_MOUNTS_OWN;
+		return 0;
+	}
+	if (placeholder == LAUNCH_PLACEHOLDER_ALWAYS)
+		return err;
+	log_at(may_user ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
+	       "%s gets no mounts of its own, and will not find its file system: %s", name,
+	       strerror(-err));
+	return 0;
+}
+
+static int launch_run(struct launch *l, char *const *argv, enum launch_placeholder placeholder,
+		      const char **ret_why)
 {
 	const struct supervisor_events events = {
 		.mounted = launch_mounted,
 		.cloned = launch_cloned,
 		.unmounted = launch_unmounted,
+		.changed = launch_changed,
 		.ctx = l,
 	};
 	autoclose int notify_fd = -1;
+	enum spawn_mounts mounts;
 	sigset_t all, old;
 	int err;
 
@@ -335,7 +376,11 @@ static int launch_run(struct launch *l, char *const *argv, const char **ret_why)
 	err = launch_open_fds(l);
 	if (err)
 		return err;
-	err = spawn_filtered(argv, &l->main_pid, &notify_fd, ret_why);
+	*ret_why = "cannot give it mounts of its own";
+	err = launch_choose_mounts(placeholder, argv[0], &mounts);
+	if (err)
+		return err;
+	err = spawn_filtered(argv, mounts, &l->main_pid, &notify_fd, ret_why);
 	if (err)
 		return err;
 	*ret_why = "out of resources";
@@ -354,8 +399,8 @@ static int launch_run(struct launch *l, char *const *argv, const char **ret_why)
 	return 0;
 }
 
-int launch_start(struct launch **ret_launch, char *const *argv, const struct launch_events *events,
-		 void *ctx, const char **ret_why)
+int launch_start(struct launch **ret_launch, char *const *argv, enum launch_placeholder placeholder,
+		 const struct launch_events *events, void *ctx, const char **ret_why)
 {
 	struct launch *l = calloc(1, sizeof(*l));
 	int err;
@@ -369,7 +414,7 @@ int launch_start(struct launch **ret_launch, char *const *argv, const struct lau
 	l->ctx = ctx;
 	l->child_fd = -1;
 	l->wake_fd = -1;
-	err = launch_run(l, argv, ret_why);
+	err = launch_run(l, argv, placeholder, ret_why);
 	if (err) {
 		launch_free(l);
 		return err;

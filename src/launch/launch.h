@@ -12,13 +12,25 @@
 struct launch;
 
 /**
+ * enum launch_placeholder - does the command find a file system on its mount point? It takes a mount namespace of its own.
+ * @LAUNCH_PLACEHOLDER_AUTO: if we may mount; else, in a user namespace, for programs of the kind that look
+ * @LAUNCH_PLACEHOLDER_ALWAYS: or the command is not started
+ * @LAUNCH_PLACEHOLDER_NEVER: the command sees the mounts that we see
+ */
+enum launch_placeholder {
+	LAUNCH_PLACEHOLDER_AUTO,
+	LAUNCH_PLACEHOLDER_ALWAYS,
+	LAUNCH_PLACEHOLDER_NEVER,
+};
+
+/**
  * struct launch_events - what happens to the command; called on the launch's own thread, except where it says
  * otherwise. None of them may call launch_free().
  * @mounted: the command mounted a FUSE file system. @fd is our end of an AF_UNIX SOCK_SEQPACKET pair whose
  *           other end the daemon reads as /dev/fuse; it is the callee's if it returns 0. The daemon's mount(2) waits for the
  *           return, and fails with a negative errno
  * @cloned: one more socket of the same file system (FUSE_DEV_IOC_CLONE); as @mounted
- * @unmounted: the daemon, or one of its children, called umount2(2) on it
+ * @unmounted: somebody unmounted it, or, with a placeholder, the last process that saw it is gone
  * @exited: nothing of what was started is left. @status as from waitpid(2): of the process that
  *          launch_set_server() named, if it was ours to reap, else of the command itself. The last call
  */
@@ -39,6 +51,7 @@ int must_check launch_prepare(void);
 /**
  * launch_start() - start a command.
  * @argv: NULL-terminated; looked up in PATH
+ * @placeholder: see there
  * @events: copied
  * @ctx: for the events
  * @ret_why: on error a static text for people: what could not be done
@@ -49,7 +62,8 @@ int must_check launch_prepare(void);
  * Return: 0; -ENOENT, -EACCES, ... when the command cannot be executed; other negative errno.
  */
 int must_check launch_start(struct launch **ret_launch, char *const *argv,
-			    const struct launch_events *events, void *ctx, const char **ret_why);
+			    enum launch_placeholder placeholder, const struct launch_events *events,
+			    void *ctx, const char **ret_why);
 
 /** launch_set_server() - the process that answers FUSE requests, whose exit status counts. Context: any thread. */
 void launch_set_server(struct launch *launch, pid_t pid);

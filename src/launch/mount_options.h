@@ -12,6 +12,8 @@
 
 /** LAUNCH_NAME_BYTES - room for a mount's source and type, with NUL; longer ones are cut. */
 #define LAUNCH_NAME_BYTES 256
+/** LAUNCH_OPTIONS_BYTES - longest data argument of mount(2), with NUL: the kernel takes one page. */
+#define LAUNCH_OPTIONS_BYTES 4096
 
 /**
  * struct launch_mount - one intercepted mount of a FUSE file system.
@@ -26,7 +28,9 @@
  * @group_id: group of the mount
  * @default_permissions: the kernel checks permissions
  * @allow_other: users other than the owner may come in
- * @read_only: MS_RDONLY
+ * @read_only: MS_RDONLY, or "ro" among the options
+ * @has_context: an option names a security context
+ * @flags: of mount(2), without MS_RDONLY's
  */
 struct launch_mount {
 	char source[LAUNCH_NAME_BYTES];
@@ -41,7 +45,12 @@ struct launch_mount {
 	bool default_permissions;
 	bool allow_other;
 	bool read_only;
+	bool has_context;
+	unsigned long flags;
 };
+
+/** LAUNCH_FLAGS_BYTES - enough for mount_options_flags(). */
+#define LAUNCH_FLAGS_BYTES 128
 
 /** mount_options_is_fuse() - does a mount of this type concern us: "fuse", "fuseblk", and both with a subtype behind a dot? */
 bool mount_options_is_fuse(const char *type);
@@ -51,8 +60,22 @@ bool mount_options_is_fuse(const char *type);
  * @data: comma-separated options; changed
  *
  * Return: 0 with the fields from @mnt->fd on set that are named in @data; -EINVAL for what the kernel would
- * refuse: an unknown option, a bad number, no fd.
+ * refuse: an unknown option, a bad number, no fd, rootmode, user_id or group_id.
  */
 int must_check mount_options_parse(char *data, struct launch_mount *mnt);
+
+/**
+ * mount_options_flags() - what of the mount's flags another mount of the file system has to repeat.
+ * @buf: LAUNCH_FLAGS_BYTES: options of mount(8), comma-separated: "ro,nosuid,nodev"; "" for none
+ */
+void mount_options_flags(const struct launch_mount *mnt, char *buf);
+
+/**
+ * mount_options_replace_fd() - the same options with another descriptor.
+ * @data: as mount_options_parse() takes it
+ *
+ * Async-signal-safe. Return: 0, or -ENAMETOOLONG when @size does not suffice.
+ */
+int must_check mount_options_replace_fd(const char *data, int fd, char *buf, size_t size);
 
 #endif

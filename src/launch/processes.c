@@ -96,3 +96,21 @@ int processes_signal(int sig)
 	closedir(dir);
 	return nr;
 }
+
+int processes_list(pid_t *pids, unsigned int cap)
+{
+	DIR *dir = opendir("/proc");
+	unsigned int nr = 0;
+	struct dirent *e;
+
+	if (!dir)
+		return -errno;
+	while (nr < cap && (e = readdir(dir))) {
+		int pid;
+
+		if (process_number(e->d_name, &pid) && pid != getpid() && process_is_ours(pid))
+			pids[nr++] = pid;
+	}
+	closedir(dir);
+	return (int)nr;
+}

@@ -20,6 +20,14 @@
  */
 int processes_signal(int sig);
 
+/**
+ * processes_list() - the descendants of this process, as they are now.
+ * @pids: room for @cap of them
+ *
+ * Return: how many there are in @pids, or negative errno when /proc cannot be read.
+ */
+int must_check processes_list(pid_t *pids, unsigned int cap);
+
 /** process_signal() - send @sig to @pid if it is a descendant, not only a child, of this process. Return: was it sent? */
 bool process_signal(pid_t pid, int sig);
 

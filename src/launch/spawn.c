@@ -2,8 +2,8 @@
 /*
  * Starts a process under the filter.
  *
- * The child reports over a socket that closes at exec: first the notification descriptor or why there is none, then, only
- * if exec fails, why. End of file means that the program runs. Loading it needs no answer of the supervisor:
+ * The child reports over a socket that closes at exec: first whether it has its mounts, then the notification descriptor
+ * or why there is none, then, only if exec fails, why. End of file means that the program runs. Loading it needs no answer of the supervisor:
  * nothing opens a file for writing before main().
  */
 #include "launch/spawn.h"
@@ -17,17 +17,23 @@
 #include "base/cleanup.h"
 #include "launch/fdpass.h"
 #include "launch/filter.h"
+#include "launch/namespace.h"
 
 /* Between fork and exec in a process that may have threads: async-signal-safe calls only. */
-static void __attribute__((noreturn)) child_run(char *const *argv, int sock)
+static void __attribute__((noreturn))
+child_run(char *const *argv, enum spawn_mounts mounts, int sock)
 {
 	struct sigaction sa = { .sa_handler = SIG_DFL };
 	sigset_t none;
-	int fd;
+	int fd, err = 0;
 
 	sigemptyset(&none);
 	sigaction(SIGPIPE, &sa, NULL);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (mounts != SPAWN_MOUNTS_SHARED)
+		err = namespace_unshare(mounts == SPAWN_MOUNTS_USER);
+	if (fdpass_send(sock, err, -1) < 0 || err)
+		_exit(127);
 	fd = filter_install();
 	if (fdpass_send(sock, fd < 0 ? fd : 0, fd) < 0 || fd < 0)
 		_exit(127);
@@ -42,6 +48,10 @@ static int parent_wait(int sock, int *ret_fd, const char **ret_why)
 	int unused = -1;
 	int n;
 
+	*ret_why = "cannot give it mounts of its own";
+	n = fdpass_receive(sock, &error, &unused);
+	if (n <= 0 || error)
+		return n < 0 ? n : error < 0 ? error : -ECHILD;
 	*ret_why =
 		"cannot intercept system calls (seccomp user notification, Linux 5.14, "
 		"not nested)";
@@ -57,7 +67,8 @@ static int parent_wait(int sock, int *ret_fd, const char **ret_why)
 	return error < 0 ? error : -EIO;
 }
 
-int spawn_filtered(char *const *argv, pid_t *ret_pid, int *ret_notify_fd, const char **ret_why)
+int spawn_filtered(char *const *argv, enum spawn_mounts mounts, pid_t *ret_pid, int *ret_notify_fd,
+		   const char **ret_why)
 {
 	autoclose int ours = -1;
 	autoclose int fd = -1;
@@ -70,7 +81,7 @@ int spawn_filtered(char *const *argv, pid_t *ret_pid, int *ret_notify_fd, const 
 	ours = pair[0];
 	pid = fork();
 	if (pid == 0)
-		child_run(argv, pair[1]);
+		child_run(argv, mounts, pair[1]);
 	err = pid < 0 ? -errno : 0;
 	close(pair[1]);
 	if (err)

@@ -35,6 +35,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "launch/placeholder.h"
 #include "launch/tracee.h"
 
 /* Devices opened and not mounted yet, plus those mounted. A daemon needs one and one per clone. */
@@ -74,9 +75,12 @@ struct supervisor {
 	size_t resp_bytes;
 	struct opened_device devices[SUPERVISE_DEVICES];
 	unsigned int next_victim;
+	struct placeholder *placeholder;
+	bool unmounted; /* and the owner was told */
 	char path[PATH_MAX];
 	struct launch_mount mnt;
-	char data[4096];
+	char data[LAUNCH_OPTIONS_BYTES];
+	char options[LAUNCH_OPTIONS_BYTES]; /* data as it came */
 };
 
 int supervisor_new(struct supervisor **ret_sup, int notify_fd,
@@ -114,6 +118,7 @@ void supervisor_free(struct supervisor *sup)
 	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++)
 		close_fd(&sup->devices[i].fd);
 	close_fd(&sup->notify_fd);
+	placeholder_free(sup->placeholder);
 	free(sup->req);
 	free(sup->resp);
 	free(sup);
@@ -264,7 +269,12 @@ static int handle_openat2(struct supervisor *sup)
 	return handle_open(sup, sc->args[1], (int)flags);
 }
 
-/* The mounted device whose mount point is sup->path. */
+static bool at_placeholder(struct supervisor *sup)
+{
+	return placeholder_is_at(sup->placeholder, (pid_t)sup->req->pid, sup->path);
+}
+
+/* The mounted device whose mount point is sup->path, where there is no placeholder. */
 static struct opened_device *device_find_target(struct supervisor *sup)
 {
 	struct stat st;
@@ -301,7 +311,40 @@ static int read_mount_arguments(struct supervisor *sup)
 	if (err < 0)
 		return err;
 	mnt->read_only = sc->args[3] & MS_RDONLY;
+	mnt->flags = sc->args[3] & ~(unsigned long)MS_RDONLY;
 	return 0;
+}
+
+static void place_changed(void *ctx)
+{
+	struct supervisor *sup = ctx;
+
+	sup->events.changed(sup->events.ctx);
+}
+
+/* What cannot be had is no reason to refuse the mount: most daemons never look. */
+static void mount_placeholder(struct supervisor *sup)
+{
+	const struct placeholder_config config = {
+		.tid = (pid_t)sup->req->pid,
+		.mnt = &sup->mnt,
+		.flags = sup->req->data.args[3],
+		.options = sup->options,
+		.ended = place_changed,
+		.ctx = sup,
+	};
+	int err;
+
+	placeholder_free(sup->placeholder);
+	sup->placeholder = NULL;
+	sup->unmounted = false;
+	err = placeholder_mount(&sup->placeholder, &config);
+	if (err == -EXDEV)
+		log_debug("no placeholder on %s: the command has no mounts of its own",
+			  sup->mnt.target);
+	else if (err)
+		log_warn("the daemon does not find its file system on %s: no placeholder: %s",
+			 sup->mnt.target, strerror(-err));
 }
 
 static int mount_device(struct supervisor *sup)
@@ -332,6 +375,7 @@ static int mount_device(struct supervisor *sup)
 		return err;
 	d->fd = -1;
 	d->state = DEVICE_MOUNTED;
+	mount_placeholder(sup);
 	return 0;
 }
 
@@ -345,7 +389,7 @@ static int handle_mount(struct supervisor *sup)
 	if (sc->args[3] & MS_REMOUNT) {
 		if (tracee_read_string(tid, sc->args[1], sup->path, sizeof(sup->path)) < 0)
 			return 1;
-		return device_find_target(sup) ? 0 : 1;
+		return at_placeholder(sup) || device_find_target(sup) ? 0 : 1;
 	}
 	if (!sc->args[2] || tracee_read_string(tid, sc->args[2], type, sizeof(type)) < 0 ||
 	    !mount_options_is_fuse(type))
@@ -354,10 +398,36 @@ static int handle_mount(struct supervisor *sup)
 	if (err)
 		return err;
 	memcpy(sup->mnt.type, type, sizeof(type));
+	memcpy(sup->options, sup->data, sizeof(sup->options));
 	log_debug("process %u mounts %s on %s, type %s: %s", sup->req->pid, sup->mnt.source,
 		  sup->mnt.target, type, sup->data);
 	err = mount_options_parse(sup->data, &sup->mnt);
 	return err ? err : mount_device(sup);
+}
+
+static void tell_unmounted(struct supervisor *sup)
+{
+	if (!sup->unmounted)
+		sup->events.unmounted(sup->events.ctx);
+	sup->unmounted = true;
+}
+
+void supervisor_check(struct supervisor *sup)
+{
+	if (placeholder_has_ended(sup->placeholder))
+		tell_unmounted(sup);
+}
+
+void supervisor_unmount(struct supervisor *sup, pid_t pid)
+{
+	int err;
+
+	if (!sup->placeholder || placeholder_has_ended(sup->placeholder))
+		return;
+	err = placeholder_unmount(sup->placeholder, pid);
+	if (err)
+		log_debug("the placeholder cannot be unmounted: %s", strerror(-err));
+	supervisor_check(sup);
 }
 
 static int handle_umount(struct supervisor *sup)
@@ -367,11 +437,17 @@ static int handle_umount(struct supervisor *sup)
 	if (tracee_read_string((pid_t)sup->req->pid, sup->req->data.args[0], sup->path,
 			       sizeof(sup->path)) < 0)
 		return 1;
+	if (at_placeholder(sup)) {
+		/* The daemon may lack the right, as its fusermount does that is not setuid here. */
+		supervisor_unmount(sup, (pid_t)sup->req->pid);
+		tell_unmounted(sup);
+		return 0;
+	}
 	d = device_find_target(sup);
 	if (!d || !supervisor_still_waits(sup))
 		return 1;
 	d->has_target = false;
-	sup->events.unmounted(sup->events.ctx);
+	tell_unmounted(sup);
 	return 0;
 }
 

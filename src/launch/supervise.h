@@ -15,12 +15,14 @@ struct supervisor;
  *           what the daemon's mount(2) fails with
  * @cloned: FUSE_DEV_IOC_CLONE: a further socket for the file system mounted before; as @mounted
  * @unmounted: somebody unmounted it
+ * @changed: on another thread, at any time: call supervisor_check() soon
  * @ctx: for all of them
  */
 struct supervisor_events {
 	int (*mounted)(void *ctx, const struct launch_mount *mnt, int fd);
 	int (*cloned)(void *ctx, int fd);
 	void (*unmounted)(void *ctx);
+	void (*changed)(void *ctx);
 	void *ctx;
 };
 
@@ -41,6 +43,12 @@ int supervisor_fd(const struct supervisor *sup);
 
 /** supervisor_handle() - answer one call. Context: supervisor's thread; blocks until there is one. */
 void supervisor_handle(struct supervisor *sup);
+
+/** supervisor_check() - has something happened that no intercepted call tells? Context: supervisor's thread. */
+void supervisor_check(struct supervisor *sup);
+
+/** supervisor_unmount() - take the placeholder away, in which process @pid finds it. Context: supervisor's thread. */
+void supervisor_unmount(struct supervisor *sup, pid_t pid);
 
 /** supervisor_knows() - is this socket inode the other end of one that was mounted or cloned? */
 bool supervisor_knows(const struct supervisor *sup, ino_t ino);

@@ -11,8 +11,8 @@
  * The kernel lets a seccomp supervisor install a descriptor in a process that waits in an intercepted call. So
  * one thread of the daemon is stopped with ptrace(2) and made to call ioctl(fd, FUSE_DEV_IOC_CLONE), which the
  * filter passes on; the supervisor answers by replacing that very descriptor. Then the thread's registers
- * are put back, and every thread is stopped and let go once: a read(2) that was blocked in the socket is
- * restarted by the kernel with the same number, which now is the dead descriptor.
+ * are put back. Every thread is stopped before and let go afterwards: a read(2) that was blocked in the socket
+ * is restarted by the kernel with the same number, which now is the dead descriptor.
  *
  * Threads that cannot be stopped in time are left alone.
  */
@@ -45,6 +45,7 @@
 #define UNMOUNT_STOP_NS	    (500 * NSEC_PER_MSEC)
 #define UNMOUNT_THREADS_MAX 512
 #define UNMOUNT_FDS_MAX	    64
+#define UNMOUNT_OTHERS_MAX  256
 /* The two bytes of the `syscall` instruction. */
 #define SYSCALL_INSN 0x050f
 
@@ -161,7 +162,7 @@ static int replace_by_thread(struct supervisor *sup, pid_t tid, const int *fds, 
 
 static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 {
-	int fds[UNMOUNT_FDS_MAX], tids[UNMOUNT_THREADS_MAX], nr_fds, nr_tids;
+	int fds[UNMOUNT_FDS_MAX], tids[UNMOUNT_THREADS_MAX], nr_fds, nr_tids, nr_stopped = 0;
 	char path[64];
 	int err = -EAGAIN;
 
@@ -170,15 +171,35 @@ static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 	nr_tids = list_numbers(path, tids, array_size(tids));
 	if (nr_fds <= 0 || nr_tids <= 0)
 		return nr_fds < 0 ? nr_fds : -ESRCH;
+	/*
+	 * All stand still before the first descriptor is replaced: that closes a socket, upon which the channel closes the
+	 * others, and a thread that still waits in one would read an end of file.
+	 */
 	for (int i = 0; i < nr_tids; i++) {
-		/* Before the descriptors are replaced a thread is tried for that, afterwards only woken. */
-		if (!thread_stop(tids[i]))
-			continue;
-		if (err == -EAGAIN)
-			err = replace_by_thread(sup, tids[i], fds, nr_fds, dead);
-		thread_release(tids[i]);
+		if (thread_stop(tids[i]))
+			tids[nr_stopped++] = tids[i];
 	}
+	for (int i = 0; i < nr_stopped && err == -EAGAIN; i++)
+		err = replace_by_thread(sup, tids[i], fds, nr_fds, dead);
+	for (int i = 0; i < nr_stopped; i++)
+		thread_release(tids[i]);
 	return err;
+}
+
+/* A daemon of several processes, whose workers all read the device. What only holds it open does not mind. */
+static void unmount_others(struct supervisor *sup, pid_t done, int dead)
+{
+	pid_t pids[UNMOUNT_OTHERS_MAX];
+	int nr = processes_list(pids, array_size(pids));
+
+	for (int i = 0; i < nr; i++) {
+		int fds[1];
+
+		if (pids[i] == done || list_sockets(sup, pids[i], fds, 1) <= 0)
+			continue;
+		if (unmount_with(sup, pids[i], dead) < 0)
+			log_debug("process %d keeps the daemon's device", (int)pids[i]);
+	}
 }
 
 int unmount_daemon(struct supervisor *sup, pid_t pid)
@@ -190,9 +211,13 @@ int unmount_daemon(struct supervisor *sup, pid_t pid)
 		log_debug("no dead fuse descriptor can be made: error %d", -dead);
 		return dead;
 	}
+	/* As the kernel does it: first the mount is gone, then the device says so. */
+	supervisor_unmount(sup, pid);
 	err = unmount_with(sup, pid, dead);
 	if (err)
 		log_debug("the daemon's device cannot be replaced: error %d", -err);
+	else
+		unmount_others(sup, pid, dead);
 	return err;
 }
 

@@ -84,6 +84,8 @@ static void set_positions(struct virtq_driver *drv)
 		drv->avail = drv->used = drv->used_seen = (uint16_t)base;
 		guest_write16(&avail->idx, (uint16_t)base);
 		guest_write16(&used->idx, (uint16_t)base);
+		/* avail_event, as of a device that sleeps there: it writes its own only when it has seen a chain. */
+		guest_write16((le16 __guest *)&used->ring[drv->setup.size], (uint16_t)base);
 		return;
 	}
 	drv->avail = drv->used = drv->first_pos = base & 0x7fff;
@@ -218,6 +220,11 @@ bool virtq_driver_call_enable(struct virtq_driver *drv)
 	/* Pairs with the device's full barrier between publishing used chains and reading what we wrote. */
 	ring_full_barrier();
 	return virtq_driver_has_used(drv);
+}
+
+uint32_t virtq_driver_device_base(const struct virtq_driver *drv)
+{
+	return drv->setup.format == VIRTQ_SPLIT ? driver_split_base(drv) : driver_packed_base(drv);
 }
 
 uint32_t virtq_driver_nr_free(const struct virtq_driver *drv)

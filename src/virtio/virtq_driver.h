@@ -111,6 +111,14 @@ void virtq_driver_call_disable(struct virtq_driver *drv);
  */
 bool must_check virtq_driver_call_enable(struct virtq_driver *drv);
 
+/**
+ * virtq_driver_device_base() - where a device that takes the ring over goes on, in the encoding of struct virtq_setup.
+ *
+ * That is behind the last chain that came back, whether or not virtq_driver_get() took it. Chains that are out are
+ * offered behind it; a device that had taken some of them out of order needs an in-flight record to know.
+ */
+uint32_t virtq_driver_device_base(const struct virtq_driver *drv);
+
 /** virtq_driver_nr_free() - free descriptors. */
 uint32_t virtq_driver_nr_free(const struct virtq_driver *drv);
 /** virtq_driver_nr_out() - chains that are with the device, or added and not yet published. */

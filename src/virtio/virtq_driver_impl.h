@@ -93,6 +93,7 @@ bool driver_split_publish(struct virtq_driver *drv);
 int driver_split_get(struct virtq_driver *drv, void **ret_cookie, uint32_t *ret_written);
 bool driver_split_has_used(const struct virtq_driver *drv);
 void driver_split_call(struct virtq_driver *drv, bool on);
+uint32_t driver_split_base(const struct virtq_driver *drv);
 
 void driver_packed_add(struct virtq_driver *drv, const struct iovec *segs, unsigned int nr_out,
 		       unsigned int nr, void *cookie);
@@ -100,5 +101,6 @@ bool driver_packed_publish(struct virtq_driver *drv);
 int driver_packed_get(struct virtq_driver *drv, void **ret_cookie, uint32_t *ret_written);
 bool driver_packed_has_used(const struct virtq_driver *drv);
 void driver_packed_call(struct virtq_driver *drv, bool on);
+uint32_t driver_packed_base(const struct virtq_driver *drv);
 
 #endif

@@ -159,3 +159,19 @@ void driver_packed_call(struct virtq_driver *drv, bool on)
 		word = (uint32_t)RING_EVENT_ENABLE << 16;
 	guest_write32(&event_of(drv->driver)->word, word);
 }
+
+uint32_t driver_packed_base(const struct virtq_driver *drv)
+{
+	uint16_t pos = drv->used;
+	bool wrap = drv->used_wrap;
+
+	for (uint32_t i = 0; i < drv->nr_out; i++) {
+		struct desc desc = desc_packed(0, guest_read64_acquire(&drv->desc[pos].word));
+
+		if (!is_used(desc.flags, wrap) || desc.id >= drv->setup.size ||
+		    !drv->slots[desc.id].cookie)
+			break;
+		advance(&pos, &wrap, drv->slots[desc.id].nr_desc, drv->setup.size);
+	}
+	return (pos | (uint32_t)wrap << 15) * 0x10001u;
+}

@@ -156,3 +156,8 @@ void driver_split_call(struct virtq_driver *drv, bool on)
 	else
 		guest_write16(&avail->flags, on ? 0 : RING_NO_NOTIFY);
 }
+
+uint32_t driver_split_base(const struct virtq_driver *drv)
+{
+	return guest_read16(&used_ring(drv)->idx);
+}

@@ -235,6 +235,20 @@ static void test_dots_need_export(void **state)
 	peer_free(p);
 }
 
+/* No kernel asks for the root's parent, and libfuse 2 follows a pointer that is NULL there. */
+static void test_root_has_no_parent(void **state)
+{
+	struct peer *p = good_peer((struct peer_setup){ 0 });
+
+	(void)state;
+	assert_int_equal(peer_send(p, FUSE_LOOKUP, FUSE_ROOT_ID, NULL, 0, "..", 3), -EINVAL);
+	assert_int_equal(peer_send(p, FUSE_LOOKUP, FUSE_ROOT_ID, NULL, 0, ".", 2), 0);
+	end_request(p);
+	assert_int_equal(peer_send(p, FUSE_LOOKUP, NODE_DIR, NULL, 0, "..", 3), 0);
+	end_request(p);
+	peer_free(p);
+}
+
 static void test_tmpfile_name(void **state)
 {
 	struct peer *p = good_peer((struct peer_setup){ 0 });
@@ -714,6 +728,7 @@ int main(void)
 		cmocka_unit_test(test_no_session),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_dots_need_export),
+		cmocka_unit_test(test_root_has_no_parent),
 		cmocka_unit_test(test_tmpfile_name),
 		cmocka_unit_test(test_read_sizes),
 		cmocka_unit_test(test_write_sizes),

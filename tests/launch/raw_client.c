@@ -2,7 +2,7 @@
 /*
  * Starts a daemon under launch/ and speaks raw FUSE with it: INIT, GETATTR, and a file read whole.
  *
- *	raw_client [--file NAME] [--clones N] [--stop eof|term|unmount|kill] -- COMMAND...
+ *	raw_client [--file NAME] [--stop eof|term|unmount|kill] [--placeholder auto|always|never] -- COMMAND...
  *
  * Prints one line per event on stdout; ends with the command's exit status.
  */
@@ -221,13 +221,15 @@ static void client_stop(struct client *c, const char *how)
 	launch_finish(c->launch, 3 * NSEC_PER_SEC, false);
 }
 
+static enum launch_placeholder placeholder = LAUNCH_PLACEHOLDER_AUTO;
+
 static int client_run(struct client *c, char **argv, const char *file, const char *stop)
 {
 	const struct launch_events events = { on_mounted, on_cloned, on_unmounted, on_exited };
 	const char *why;
 	int err;
 
-	err = launch_start(&c->launch, argv, &events, c, &why);
+	err = launch_start(&c->launch, argv, placeholder, &events, c, &why);
 	if (err) {
 		fprintf(stderr, "%s: %s: %s\n", argv[0], why, strerror(-err));
 		return 1;
@@ -254,6 +256,7 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = { { "file", required_argument, NULL, 'f' },
 						 { "stop", required_argument, NULL, 's' },
+						 { "placeholder", required_argument, NULL, 'p' },
 						 { "verbose", no_argument, NULL, 'v' },
 						 { NULL, 0, NULL, 0 } };
 	static struct client c = { .fd = -1 };
@@ -267,6 +270,10 @@ int main(int argc, char **argv)
 			file = optarg;
 		else if (opt == 's')
 			stop = optarg;
+		else if (opt == 'p')
+			placeholder = !strcmp(optarg, "always")	 ? LAUNCH_PLACEHOLDER_ALWAYS
+				      : !strcmp(optarg, "never") ? LAUNCH_PLACEHOLDER_NEVER
+								 : LAUNCH_PLACEHOLDER_AUTO;
 		else if (opt == 'v')
 			log_init(LOG_LEVEL_DEBUG, "raw_client");
 		else

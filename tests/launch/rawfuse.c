@@ -2,10 +2,13 @@
 /*
  * A FUSE daemon without a library, linked statically: opens /dev/fuse, mounts and answers with system calls only.
  *
- *	rawfuse [-b] [-c] [-e] MOUNTPOINT
+ *	rawfuse [-b] [-c] [-e] [-l] [-m] [-t TYPE] MOUNTPOINT
  *
  *	-b	go to the background after the mount
  *	-c	clone the device, and answer there as well
+ *	-l	look at the mount point as daemons do that find out whether they are mounted; mount read-write
+ *	-m	three processes read the device; the status is the sum of theirs
+ *	-t	type of the mount, in place of fuse.raw
  *	-e	look at what the kernel would refuse or do otherwise: one line per look on stdout
  *
  * Serves a directory with one file, "f". Exit status: 0 after ENODEV, 3 after an end of file, 1 on errors.
@@ -22,6 +25,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define FILE_NODE  2
@@ -142,6 +147,22 @@ static int serve(int fd, int clone)
 	return end - 1;
 }
 
+/* Each of @nr processes serves. */
+static int serve_many(int fd, int clone, int nr)
+{
+	pid_t pid = nr > 1 ? fork() : -1;
+	int status, others;
+
+	if (pid == 0)
+		exit(serve_many(fd, clone, nr - 1));
+	status = serve(fd, clone);
+	if (nr == 1)
+		return status;
+	if (pid < 0 || waitpid(pid, &others, 0) != pid || !WIFEXITED(others))
+		return 100;
+	return status + WEXITSTATUS(others);
+}
+
 static void look(const char *what, long result)
 {
 	printf("%s: %s\n", what, result < 0 ? strerror(errno) : "ok");
@@ -170,6 +191,59 @@ static void look_around(const char *mountpoint)
 	look("clone of no device", ioctl(pipes[0], FUSE_DEV_IOC_CLONE, &pipes[1]));
 }
 
+/* As go-fuse does, old and new. */
+static void look_polled(const char *mountpoint)
+{
+	struct pollfd p = { .events = POLLIN | POLLPRI | POLLOUT };
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/.go-fuse-epoll-hack", mountpoint);
+	p.fd = open(path, O_CREAT | O_TRUNC | O_RDWR, 0644);
+	look("open to poll, writing", p.fd);
+	close(p.fd);
+	p.fd = open(path, O_RDONLY);
+	look("open to poll", p.fd);
+	look("poll", p.fd < 0 ? -1 : poll(&p, 1, 0));
+	close(p.fd);
+}
+
+/* As ceph-fuse does. */
+static int remount(const char *mountpoint)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		execlp("mount", "mount", "-i", "-o", "remount", mountpoint, NULL);
+		_exit(127);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid ? status : -1;
+}
+
+static void look_at_mount(const char *mountpoint)
+{
+	char line[4096], needle[4096];
+	struct statfs sfs;
+	struct stat st;
+	FILE *f = fopen("/proc/self/mounts", "r");
+
+	look("stat", stat(mountpoint, &st));
+	printf("inode: %llu type: %o\n", (unsigned long long)st.st_ino, st.st_mode & S_IFMT);
+	look("statfs", statfs(mountpoint, &sfs));
+	look("access", access(mountpoint, R_OK));
+	if (S_ISDIR(st.st_mode))
+		look_polled(mountpoint);
+	printf("remount command: %#x\n", (unsigned)remount(mountpoint));
+	snprintf(needle, sizeof(needle), " %s ", mountpoint);
+	while (f && fgets(line, sizeof(line), f)) {
+		if (strstr(line, needle))
+			printf("in mounts: %s", line);
+	}
+	printf("user: %u group: %u owner of /: %u\n", getuid(), getgid(),
+	       stat("/", &st) < 0 ? 0u : st.st_uid);
+	fflush(stdout);
+}
+
 static int open_clone(int fd)
 {
 	uint32_t master = (uint32_t)fd;
@@ -184,10 +258,16 @@ static int open_clone(int fd)
 
 int main(int argc, char **argv)
 {
-	int fd, clone = -1, opt, background = 0, cloning = 0, looking = 0, status;
+	int fd, clone = -1, opt, background = 0, cloning = 0, looking = 0, placed = 0, many = 1,
+		status;
+	const char *type = "fuse.raw";
+	struct stat st = { .st_mode = S_IFDIR };
 	char options[128];
 
-	while ((opt = getopt(argc, argv, "bce")) != -1) {
+	while ((opt = getopt(argc, argv, "bcelmt:")) != -1) {
+		many = opt == 'm' ? 3 : many;
+		placed |= opt == 'l';
+		type = opt == 't' ? optarg : type;
 		background |= opt == 'b';
 		cloning |= opt == 'c';
 		looking |= opt == 'e';
@@ -202,19 +282,22 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	snprintf(options, sizeof(options),
-		 "fd=%d,rootmode=40000,user_id=%u,group_id=%u,max_read=65536,allow_other", fd,
-		 getuid(), getgid());
-	if (mount("raw", argv[optind], "fuse.raw", MS_NOSUID | MS_NODEV | MS_RDONLY, options) < 0) {
+		 "fd=%d,rootmode=%o,user_id=%u,group_id=%u,max_read=65536,allow_other", fd,
+		 stat(argv[optind], &st) < 0 ? S_IFDIR : st.st_mode & S_IFMT, getuid(), getgid());
+	if (mount("raw", argv[optind], type, MS_NOSUID | MS_NODEV | (placed ? 0 : MS_RDONLY),
+		  options) < 0) {
 		perror("rawfuse: mount");
 		return 1;
 	}
 	if (looking)
 		look_around(argv[optind]);
+	if (placed)
+		look_at_mount(argv[optind]);
 	if (background && daemon(1, 1) < 0)
 		return 1;
 	if (cloning)
 		clone = open_clone(fd);
-	status = serve(fd, clone);
+	status = serve_many(fd, clone, many);
 	if (umount2(argv[optind], MNT_DETACH) < 0)
 		perror("rawfuse: umount");
 	return status;

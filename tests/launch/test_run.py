@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """fusewire run: how it starts, tells, ends and starts again. What a guest sees is tested in tests/guest."""
+import fcntl
 import os
 import pathlib
 import re
@@ -38,6 +39,8 @@ class Run:
         read, write = os.pipe()
         self.ready = os.fdopen(read, "rb")
         self.log = tempfile.TemporaryFile("w+")
+        # Who reads moves the offset, which the writers share: they append.
+        fcntl.fcntl(self.log, fcntl.F_SETFL, os.O_APPEND)
         self.process = subprocess.Popen(
             [FUSEWIRE, "run", "--socket", self.socket, "--tag", "t", "--ready-fd", str(write), *options, "--",
              *command], pass_fds=[write], stderr=self.log, stdout=self.log, stdin=subprocess.DEVNULL,
@@ -109,6 +112,29 @@ def test_sshfs(place):
         status = r.end()
         assert status == 0 if CAN_UNMOUNT else status in (0, 1), r.text()
         assert not os.path.exists(r.socket)
+
+
+@pytest.mark.parametrize("options,said,unsaid", [
+    ([], ["type fuse; to the driver's mount belongs: -o nosuid,nodev", "only user 0 may enter"], ["no directory"]),
+    (["-o", "allow_other,ro,noexec"], ["-o ro,nosuid,nodev,noexec"], ["may enter", "check"]),
+    (["-o", "subtype=x"], ["/src', type fuse.x;"], []),
+])
+def test_tells_what_a_driver_cannot_know(place, options, said, unsaid):
+    with Run(place, bindfs(place, *options)) as r:
+        assert r.wait_ready(), r.text()
+        for text in said:
+            assert text in r.text(), r.text()
+        for text in unsaid:
+            assert text not in r.text(), r.text()
+        r.end()
+
+
+def test_root_that_is_a_file(place):
+    with Run(place, [RAWFUSE, str(place / "src" / "f")]) as r:
+        assert r.wait_ready(), r.text()
+        assert "the root is no directory (rootmode=100000)" in r.text()
+        assert "the driver checks file modes all the same" in r.text()
+        r.end()
 
 
 def test_notify_socket(place):

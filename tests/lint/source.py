@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
-C_FOLDERS = ("src", "preload", "tests", "bench")
+C_FOLDERS = ("src", "preload", "examples", "tests", "bench")
 
 
 def walk(*folders):

@@ -353,6 +353,23 @@ static void driver_refuses(void **state)
 	}
 }
 
+/* A ring that begins in the middle, at a device that has not looked at it: the first chain needs a kick. */
+static void first_chain_is_kicked(void **state)
+{
+	for (uint32_t base = 0; base < 5; base++) {
+		struct world w;
+		struct iovec seg;
+
+		world_init(&w);
+		world_start(&w, VIRTQ_SPLIT, SIZE, true, 0, base * 0x3fff);
+		seg = (struct iovec){ w.data, 8 };
+		assert_int_equal(virtq_driver_device_base(w.drv), base * 0x3fff);
+		assert_int_equal(virtq_driver_add(w.drv, &seg, 0, 1, &w), 0);
+		assert_true(virtq_driver_publish(w.drv));
+		world_fini(&w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -360,6 +377,7 @@ int main(void)
 		cmocka_unit_test(scribbling_thread),
 		cmocka_unit_test(pop_and_push_threads),
 		cmocka_unit_test(driver_refuses),
+		cmocka_unit_test(first_chain_is_kicked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

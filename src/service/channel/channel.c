@@ -336,8 +336,10 @@ static int channel_add_socket(struct channel *ch, unsigned int socket, int fd)
 	/* Before it can be readable: the thread ignores events of empty places. */
 	if (epoll_ctl(ch->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0)
 		return -errno;
-	ch->sockets[socket] = (struct channel_socket){ .fd = fd, .events = ev.events };
+	ch->sockets[socket] =
+		(struct channel_socket){ .fd = fd, .events = EPOLLRDHUP, .armed = ev.events };
 	ch->nr_sockets++;
+	channel_arm(ch, socket);
 	return 0;
 }
 
@@ -426,6 +428,67 @@ int channel_attach_clone(struct service *svc, int fd)
 	return err;
 }
 
+/* Under the lock. The socket that somebody surely reads: of several, the first clone. */
+static unsigned int channel_read_socket(const struct channel *ch)
+{
+	unsigned int i = 0;
+
+	while (ch->nr_sockets > 1 && i + 1 < CHANNEL_SOCKETS_MAX &&
+	       (!i || ch->sockets[i].fd < 0))
+		i++;
+	return i;
+}
+
+static int send_with_fds(int sock, const void *msg, size_t len, const int *fds, unsigned int nr)
+{
+	union {
+		char buf[CMSG_SPACE((CHANNEL_FDS_MAX + 1) * sizeof(int))];
+		struct cmsghdr align;
+	} control = { { 0 } };
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)msg, .iov_len = len };
+	struct msghdr hdr = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control.buf,
+			      .msg_controllen = CMSG_SPACE(nr * sizeof(int)) };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&hdr);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(nr * sizeof(int));
+	memcpy(CMSG_DATA(c), fds, nr * sizeof(int));
+	return sendmsg(sock, &hdr, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int channel_hand_over(struct service *svc, const void *msg, size_t len, const int *fds,
+		      unsigned int nr_fds, const void *wake, size_t wake_len)
+{
+	struct channel *ch = channel_of(svc);
+	int all[CHANNEL_FDS_MAX + 1];
+	int err = -ENOTCONN;
+
+	assert(nr_fds <= CHANNEL_FDS_MAX);
+	memcpy(all, fds, nr_fds * sizeof(int));
+	pthread_mutex_lock(&ch->lock);
+	if (ch->state == CHANNEL_READY) {
+		unsigned int first = channel_read_socket(ch);
+
+		all[nr_fds] = ch->sockets[first].fd;
+		err = send_with_fds(ch->sockets[first].fd, msg, len, all, nr_fds + 1);
+		for (unsigned int i = 0; !err && i < CHANNEL_SOCKETS_MAX; i++) {
+			/* Who is not woken was not waiting. */
+			if (i != first && ch->sockets[i].fd >= 0 &&
+			    channel_send_plain(ch->sockets[i].fd, wake, wake_len) < 0)
+				log_debug("a clone cannot be woken");
+		}
+	}
+	if (!err) {
+		WRITE_ONCE(ch->state, CHANNEL_STOPPING);
+		channel_arm_all(ch);
+	}
+	pthread_mutex_unlock(&ch->lock);
+	return err;
+}
+
 int channel_stop(struct service *svc)
 {
 	struct channel *ch = channel_of(svc);
@@ -438,14 +501,10 @@ int channel_stop(struct service *svc)
 
 	pthread_mutex_lock(&ch->lock);
 	if (ch->state == CHANNEL_READY) {
-		unsigned int i = 0;
-
-		while (ch->nr_sockets > 1 && i + 1 < CHANNEL_SOCKETS_MAX &&
-		       (!i || ch->sockets[i].fd < 0))
-			i++;
-		err = channel_send_plain(ch->sockets[i].fd, &msg, sizeof(msg));
+		err = channel_send_plain(ch->sockets[channel_read_socket(ch)].fd, &msg, sizeof(msg));
 		if (!err) {
 			WRITE_ONCE(ch->state, CHANNEL_STOPPING);
+			channel_arm_all(ch);
 			ch->destroy_sent = true;
 		}
 	}
@@ -509,6 +568,9 @@ static const struct service_ops channel_ops = {
 	.name = "channel",
 	.submit = channel_submit,
 	.interrupt = channel_interrupt,
+	.poll_begin = channel_poll_begin,
+	.poll = channel_poll,
+	.poll_end = channel_poll_end,
 	.stop = channel_drop_requests,
 	.free = channel_free,
 };

@@ -11,6 +11,10 @@
 
 /** CHANNEL_SOCKETS_MAX - sockets of one daemon: the first and its clones. */
 #define CHANNEL_SOCKETS_MAX 16
+/** CHANNEL_FDS_MAX - descriptors that channel_hand_over() passes on. */
+#define CHANNEL_FDS_MAX 7
+/** CHANNEL_UNIQUE_LIBRARY - unique of what a library of ours in the daemon's process says for itself. */
+#define CHANNEL_UNIQUE_LIBRARY (UINT64_C(3) << 62)
 
 /**
  * struct channel_events - what happens to the daemon; called on the channel's reply thread. None of them may
@@ -20,6 +24,7 @@
  * @stopped: the daemon answered the DESTROY of channel_stop()
  * @lost: the daemon closed its end, refused INIT (@why says how; else NULL), or channel_close() was called.
  *        Every request was ended with -EIO, and new ones will be, until channel_attach()
+ * @library: before @ready: a message with CHANNEL_UNIQUE_LIBRARY, @len bytes that nobody checked. May be NULL
  * @notify: a notification (unique 0): @code is one of enum fuse_notify_code, @body @len bytes that nobody checked. May be NULL
  */
 struct channel_events {
@@ -27,6 +32,7 @@ struct channel_events {
 	void (*stopped)(void *ctx);
 	void (*lost)(void *ctx, const char *why);
 	void (*notify)(void *ctx, int32_t code, const void *body, size_t len);
+	void (*library)(void *ctx, const void *msg, size_t len);
 };
 
 /**
@@ -93,6 +99,21 @@ int must_check channel_attach_clone(struct service *svc, int fd);
  * socket is full.
  */
 int must_check channel_stop(struct service *svc);
+
+/**
+ * channel_hand_over() - the daemon is served another way from now on: say so to the library in its process.
+ * @msg: goes to the socket that INIT was answered on, with @fds and our end of that socket (in this order) beside it
+ * @len: bytes of it
+ * @fds: stay the caller's
+ * @nr_fds: at most CHANNEL_FDS_MAX
+ * @wake: goes to all other sockets
+ * @wake_len: bytes of it
+ *
+ * Every request gets -EIO afterwards; lost is called as ever. Context: any thread. Return: 0; -ENOTCONN without a
+ * daemon that answered INIT; negative errno.
+ */
+int must_check channel_hand_over(struct service *svc, const void *msg, size_t len, const int *fds,
+				 unsigned int nr_fds, const void *wake, size_t wake_len);
 
 /** channel_close() - close all sockets; lost will be called if there was a daemon. Context: any thread. */
 void channel_close(struct service *svc);

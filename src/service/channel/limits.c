@@ -3,51 +3,9 @@
  * What the kernel would keep from a daemon: changes of a read-only mount, and messages that its buffer would cut.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <string.h>
 
 #include "service/channel/private.h"
-
-static bool open_changes(const struct request *req)
-{
-	struct fuse_open_in arg = { 0 };
-	size_t len;
-	const char *msg = request_message(req, &len);
-
-	if (len < sizeof(struct fuse_in_header) + sizeof(arg))
-		return true;
-	memcpy(&arg, msg + sizeof(struct fuse_in_header), sizeof(arg));
-	return (arg.flags & O_ACCMODE) != O_RDONLY || (arg.flags & O_TRUNC);
-}
-
-/* What the VFS refuses on a read-only mount before it asks the file system. */
-static bool request_changes(const struct request *req)
-{
-	switch (request_header(req)->opcode) {
-	case FUSE_SETATTR:
-	case FUSE_SYMLINK:
-	case FUSE_MKNOD:
-	case FUSE_MKDIR:
-	case FUSE_UNLINK:
-	case FUSE_RMDIR:
-	case FUSE_RENAME:
-	case FUSE_RENAME2:
-	case FUSE_LINK:
-	case FUSE_WRITE:
-	case FUSE_SETXATTR:
-	case FUSE_REMOVEXATTR:
-	case FUSE_CREATE:
-	case FUSE_TMPFILE:
-	case FUSE_FALLOCATE:
-	case FUSE_COPY_FILE_RANGE:
-	case FUSE_COPY_FILE_RANGE_64:
-		return true;
-	case FUSE_OPEN:
-		return open_changes(req);
-	default:
-		return false;
-	}
-}
+#include "service/rules.h"
 
 bool limits_cut_forget(const struct channel *ch, struct request *req)
 {
@@ -60,39 +18,10 @@ int limits_check(const struct channel *ch, struct request *req)
 {
 	const struct fuse_in_header *in = request_header(req);
 
-	if (ch->read_only && request_changes(req))
+	if (ch->read_only && rules_changes(req))
 		return -EROFS;
 	if (in->len <= ch->message_max || limits_cut_forget(ch, req))
 		return 0;
 	/* As fuse_dev_do_read() does. */
 	return in->opcode == FUSE_SETXATTR ? -E2BIG : -EIO;
-}
-
-size_t limits_forget_message(struct request *req, uint32_t done, void *buf, uint32_t *ret_nr)
-{
-	struct {
-		struct fuse_in_header in;
-		struct fuse_batch_forget_in batch;
-	} head;
-	size_t len, bytes;
-	const char *msg = request_message(req, &len);
-	uint32_t nr;
-
-	if (len < sizeof(head))
-		return 0;
-	memcpy(&head, msg, sizeof(head));
-	nr = (uint32_t)min_of((size_t)head.batch.count,
-			      (len - sizeof(head)) / sizeof(struct fuse_forget_one));
-	if (done >= nr)
-		return 0;
-	nr = min_of(nr - done, (uint32_t)((CHANNEL_FORGET_BYTES - sizeof(head)) /
-					  sizeof(struct fuse_forget_one)));
-	bytes = nr * sizeof(struct fuse_forget_one);
-	head.in.len = (uint32_t)(sizeof(head) + bytes);
-	head.batch.count = nr;
-	memcpy(buf, &head, sizeof(head));
-	memcpy((char *)buf + sizeof(head),
-	       msg + sizeof(head) + done * sizeof(struct fuse_forget_one), bytes);
-	*ret_nr = nr;
-	return sizeof(head) + bytes;
 }

@@ -107,7 +107,8 @@ struct channel_slot {
 struct channel_socket {
 	int fd; /* -1: none */
 	uint32_t nr_under_way;
-	uint32_t events; /* that epoll watches */
+	uint32_t events; /* that epoll shall watch, EPOLLIN aside */
+	uint32_t armed; /* that it watches */
 };
 
 struct channel {
@@ -132,6 +133,7 @@ struct channel {
 	bool close_wanted;
 	bool free_wanted;
 	bool destroy_sent; /* and not answered */
+	unsigned int nr_pollers; /* queue threads that look for replies: nobody is to be woken for them */
 	struct channel_socket sockets[CHANNEL_SOCKETS_MAX];
 	unsigned int nr_sockets;
 	size_t send_max; /* bytes of message that fit the socket */
@@ -187,8 +189,18 @@ void channel_interrupt(struct service *svc, uint64_t unique);
 void channel_send_queued(struct channel *ch);
 /** channel_send_plain() - one message of our own. Return: 0 or negative errno. */
 int must_check channel_send_plain(int fd, const void *msg, size_t len);
-/** channel_watch() - set what epoll watches on a socket. Context: under the lock. */
+/** channel_watch() - set what epoll watches on a socket, beside EPOLLIN. Context: under the lock. */
 void channel_watch(struct channel *ch, unsigned int socket, uint32_t events);
+
+/* poll.c */
+/** channel_arm() - tell epoll what to watch on a socket: EPOLLIN only while no queue thread polls. Context: under the lock. */
+void channel_arm(struct channel *ch, unsigned int socket);
+/** channel_arm_all() - as channel_arm(), after what decides has changed. */
+void channel_arm_all(struct channel *ch);
+/** channel_poll_begin(), channel_poll(), channel_poll_end() - struct service_ops. */
+bool channel_poll_begin(struct service *svc);
+bool channel_poll(struct service *svc);
+void channel_poll_end(struct service *svc);
 /** channel_fifo_append() - Context: under the lock. */
 void channel_fifo_append(struct channel *ch, struct channel_item *item);
 /** channel_fail() - end a request with an error, or without one if it has no reply. */
@@ -201,16 +213,6 @@ bool channel_has_reply(uint32_t opcode);
 int must_check limits_check(const struct channel *ch, struct request *req);
 /** limits_cut_forget() - is it a BATCH_FORGET that the daemon's buffer cannot hold as a whole? */
 bool limits_cut_forget(const struct channel *ch, struct request *req);
-/**
- * limits_forget_message() - the next message of a BATCH_FORGET that is sent in pieces.
- * @done: entries that were sent already
- * @buf: CHANNEL_FORGET_BYTES
- * @ret_nr: entries in it
- *
- * Return: bytes of message; 0 when all were sent.
- */
-size_t limits_forget_message(struct request *req, uint32_t done, void *buf, uint32_t *ret_nr);
-
 /* split.c */
 /** split_start() - a split for a READ. Context: under the lock. Return: NULL when none is free. */
 struct channel_split *split_start(struct channel *ch, struct request *req);

@@ -311,6 +311,9 @@ static int receive_init(struct channel *ch, int fd)
 	if (!n && socket_ended(fd))
 		return -EPIPE;
 	memcpy(&out, ch->recv_buf, min_of((size_t)n, sizeof(out)));
+	if ((size_t)n >= sizeof(out) && out.unique == CHANNEL_UNIQUE_LIBRARY &&
+	    ch->config.events.library)
+		ch->config.events.library(ch->config.ctx, ch->recv_buf, (size_t)n);
 	if ((size_t)n < sizeof(out) || out.unique != CHANNEL_UNIQUE_INIT)
 		/* Some daemons send notifications before they know whether anybody listens. */
 		return 1;

@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/iov.h"
 #include "service/channel/private.h"
+#include "service/rules.h"
 
 #ifndef UIO_MAXIOV
 #define UIO_MAXIOV 1024
@@ -33,14 +34,8 @@ void channel_fail(struct request *req, int error)
 
 void channel_watch(struct channel *ch, unsigned int socket, uint32_t events)
 {
-	struct channel_socket *s = &ch->sockets[socket];
-	struct epoll_event ev = { .events = events, .data.u32 = socket };
-
-	if (s->fd < 0 || s->events == events)
-		return;
-	/* Cannot fail for a descriptor that is in the set. */
-	if (epoll_ctl(ch->epoll_fd, EPOLL_CTL_MOD, s->fd, &ev) == 0)
-		s->events = events;
+	ch->sockets[socket].events = events;
+	channel_arm(ch, socket);
 }
 
 void channel_fifo_append(struct channel *ch, struct channel_item *item)
@@ -135,7 +130,8 @@ static int send_forgets(struct channel_item *item, int fd)
 	size_t len;
 	int err = 0;
 
-	while (!err && (len = limits_forget_message(item->req, item->nr_forgotten, msg, &nr)) > 0) {
+	while (!err && (len = rules_forget_message(item->req, item->nr_forgotten, msg,
+						    sizeof(msg), &nr)) > 0) {
 		err = channel_send_plain(fd, msg, len);
 		if (!err)
 			item->nr_forgotten += nr;
@@ -184,7 +180,7 @@ static int send_failed(struct channel *ch, struct channel_item *item, int socket
 	if (socket && (err == -EPIPE || err == -ECONNRESET || err == -ENOTCONN))
 		return -EAGAIN;
 	if (err == -EAGAIN) {
-		channel_watch(ch, (unsigned int)socket, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+		channel_watch(ch, (unsigned int)socket, EPOLLOUT | EPOLLRDHUP);
 		return -EAGAIN;
 	}
 	if ((err == -ENOBUFS || err == -ENOMEM) && item->retries++ < CHANNEL_RETRIES) {
@@ -373,7 +369,7 @@ void channel_send_queued(struct channel *ch)
 		}
 	}
 	for (unsigned int i = 0; err != -EAGAIN && i < CHANNEL_SOCKETS_MAX; i++)
-		channel_watch(ch, i, EPOLLIN | EPOLLRDHUP);
+		channel_watch(ch, i, EPOLLRDHUP);
 	pthread_mutex_unlock(&ch->lock);
 }
 

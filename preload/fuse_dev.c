@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a daemon's calls on its /dev/fuse become: finds out who stands behind it, and dispatches.
+ */
+#include "fuse_dev.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "marks.h"
+#include "real.h"
+#include "worker/attach.h"
+
+/* Bytes of the largest message to a daemon: 1 MiB of WRITE and what comes before it. */
+#define MESSAGE_MAX ((1u << 20) + 4096)
+
+static enum fuse_dev_way way = FUSE_DEV_OFF;
+static int owner;
+
+static void __attribute__((constructor)) fuse_dev_find_way(void)
+{
+	const char *pid = getenv(WORKER_ENV);
+
+	if (pid) {
+		owner = atoi(pid);
+		way = FUSE_DEV_RUN;
+		marks_scan(owner);
+	} else if (getenv("FUSEWIRE_SOCKET")) {
+		way = FUSE_DEV_ALONE;
+	}
+}
+
+enum fuse_dev_way fuse_dev_way(void)
+{
+	return way;
+}
+
+int fuse_dev_owner(void)
+{
+	return owner;
+}
+
+ssize_t fuse_dev_read(int fd, const struct iovec *iov, unsigned int nr)
+{
+	const bool nonblock = READ_ONCE(marks[fd]) & MARK_NONBLOCK;
+
+	return way == FUSE_DEV_ALONE ? alone_read(fd, iov, nr, nonblock) :
+				       run_read(fd, iov, nr, nonblock);
+}
+
+ssize_t fuse_dev_write(int fd, const struct iovec *iov, unsigned int nr)
+{
+	return way == FUSE_DEV_ALONE ? alone_write(fd, iov, nr) : run_write(fd, iov, nr);
+}
+
+ssize_t fuse_dev_write_pipe(int fd, int pipe_fd, size_t len, unsigned int flags)
+{
+	ssize_t n = way == FUSE_DEV_ALONE ? alone_write_pipe(pipe_fd, len) :
+					    run_write_pipe(pipe_fd, len);
+
+	if (n == -ENOTSUP) {
+		n = REAL(splice)(pipe_fd, NULL, fd, NULL, len, flags);
+		n = n < 0 ? -errno : n;
+	}
+	return n;
+}
+
+static ssize_t pipe_write_all(int pipe_fd, const char *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = REAL(write)(pipe_fd, buf + done, len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		done += (size_t)n;
+	}
+	return (ssize_t)len;
+}
+
+ssize_t fuse_dev_read_pipe(int fd, int pipe_fd, size_t len)
+{
+	struct iovec iov = { .iov_len = len < MESSAGE_MAX ? len : MESSAGE_MAX };
+	ssize_t n;
+
+	iov.iov_base = malloc(iov.iov_len);
+	if (!iov.iov_base)
+		return -ENOMEM;
+	n = fuse_dev_read(fd, &iov, 1);
+	/* Who splices has made the pipe large enough for a message. */
+	if (n > 0)
+		n = pipe_write_all(pipe_fd, iov.iov_base, (size_t)n);
+	free(iov.iov_base);
+	return n;
+}
+
+void fuse_dev_poll(int fd)
+{
+	if (way == FUSE_DEV_ALONE)
+		alone_poll(fd);
+	else
+		run_poll(fd);
+}
+
+void fuse_dev_closed(void)
+{
+	if (way == FUSE_DEV_ALONE)
+		alone_closed();
+	else
+		run_closed();
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a daemon's calls on its /dev/fuse become. All return what the call returns, with a negative errno in place of -1.
+ */
+#ifndef FUSEWIRE_PRELOAD_FUSE_DEV_H
+#define FUSEWIRE_PRELOAD_FUSE_DEV_H
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/compiler.h"
+
+/** enum fuse_dev_way - who stands behind the descriptors. */
+enum fuse_dev_way {
+	FUSE_DEV_OFF, /* nobody: every call goes to libc */
+	FUSE_DEV_RUN, /* fusewire run, which gave out the descriptors (run.c) */
+	FUSE_DEV_ALONE, /* this library (alone.c) */
+};
+
+/** fuse_dev_way() - fixed when the program starts, by its environment. */
+enum fuse_dev_way fuse_dev_way(void);
+/** fuse_dev_owner() - with FUSE_DEV_RUN: its process id. */
+int fuse_dev_owner(void);
+
+/** fuse_dev_read() - readv(2). A cancellation point. */
+ssize_t fuse_dev_read(int fd, const struct iovec *iov, unsigned int nr);
+/** fuse_dev_write() - writev(2). */
+ssize_t fuse_dev_write(int fd, const struct iovec *iov, unsigned int nr);
+/** fuse_dev_write_pipe() - splice(2) into @fd. */
+ssize_t fuse_dev_write_pipe(int fd, int pipe_fd, size_t len, unsigned int flags);
+/** fuse_dev_read_pipe() - splice(2) out of @fd. */
+ssize_t fuse_dev_read_pipe(int fd, int pipe_fd, size_t len);
+/** fuse_dev_poll() - the daemon is about to poll @fd, in whatever way. */
+void fuse_dev_poll(int fd);
+/** fuse_dev_closed() - the last descriptor is about to be closed. */
+void fuse_dev_closed(void);
+
+/* run.c */
+ssize_t run_read(int fd, const struct iovec *iov, unsigned int nr, bool nonblock);
+ssize_t run_write(int fd, const struct iovec *iov, unsigned int nr);
+/* -ENOTSUP: not served from here, let libc do it */
+ssize_t run_write_pipe(int pipe_fd, size_t len);
+void run_poll(int fd);
+void run_closed(void);
+
+/* alone.c */
+/** alone_open() - stands for open(2) of /dev/fuse. */
+int alone_open(int flags);
+/** alone_mount() - stands for mount(2) of a FUSE type. */
+int alone_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
+/** alone_umount() - is it our mount point? */
+bool alone_umount(const char *target);
+ssize_t alone_read(int fd, const struct iovec *iov, unsigned int nr, bool nonblock);
+ssize_t alone_write(int fd, const struct iovec *iov, unsigned int nr);
+ssize_t alone_write_pipe(int pipe_fd, size_t len);
+void alone_poll(int fd);
+void alone_closed(void);
+
+#endif

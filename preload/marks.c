@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Which of the process's descriptors stand for /dev/fuse.
+ */
+#include "marks.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "real.h"
+
+uint8_t marks[MARKS_MAX];
+unsigned int marks_nr;
+
+void mark(int fd)
+{
+	int flags = REAL(fcntl)(fd, F_GETFL);
+	uint8_t is = MARK_FUSE;
+
+	if ((unsigned int)fd >= MARKS_MAX)
+		return;
+	if (flags >= 0 && (flags & O_NONBLOCK))
+		is |= MARK_NONBLOCK;
+	if (!__atomic_exchange_n(&marks[fd], is, __ATOMIC_ACQ_REL))
+		__atomic_add_fetch(&marks_nr, 1, __ATOMIC_ACQ_REL);
+}
+
+bool unmark(int fd)
+{
+	if ((unsigned int)fd >= MARKS_MAX || !READ_ONCE(marks[fd]) ||
+	    !__atomic_exchange_n(&marks[fd], 0, __ATOMIC_ACQ_REL))
+		return false;
+	return __atomic_sub_fetch(&marks_nr, 1, __ATOMIC_ACQ_REL) == 0;
+}
+
+void mark_copy(int from, int to)
+{
+	if (marked(from))
+		mark(to);
+	else
+		unmark(to);
+}
+
+void mark_set_nonblock(int fd, bool on)
+{
+	if (on)
+		__atomic_fetch_or(&marks[fd], MARK_NONBLOCK, __ATOMIC_RELAXED);
+	else
+		__atomic_fetch_and(&marks[fd], (uint8_t)~MARK_NONBLOCK, __ATOMIC_RELAXED);
+}
+
+void mark_if_ours(int fd, int owner)
+{
+	const int saved = errno;
+	struct ucred peer;
+	socklen_t len = sizeof(int);
+	int type;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_SEQPACKET) {
+		len = sizeof(peer);
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid == owner)
+			mark(fd);
+	}
+	errno = saved;
+}
+
+void marks_scan(int owner)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *d;
+
+	while (dir && (d = readdir(dir))) {
+		int fd = atoi(d->d_name);
+
+		if (fd > 2 && fd != dirfd(dir))
+			mark_if_ours(fd, owner);
+	}
+	if (dir)
+		closedir(dir);
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Replies taken by a queue thread that is awake anyway: a wake-up less for each.
+ *
+ * Theory of operation
+ * -------------------
+ * While a queue thread looks for requests it looks for replies, too. The reply thread would be woken by each of them
+ * all the same, so as long as there is such a poller its epoll does not watch for input. Before the last poller
+ * sleeps it is told to watch again; epoll is level-triggered, so a reply that came between is not missed. What is no reply to a
+ * request (INIT, DESTROY) is the reply thread's in any case.
+ *
+ * A poller holds work_lock as the reply thread does, and does not wait for it: whoever has it is at work already.
+ */
+#include <sys/epoll.h>
+
+#include "service/channel/private.h"
+
+void channel_arm(struct channel *ch, unsigned int socket)
+{
+	struct channel_socket *s = &ch->sockets[socket];
+	const bool polled = ch->nr_pollers && ch->state == CHANNEL_READY;
+	struct epoll_event ev = { .events = s->events | (polled ? 0 : EPOLLIN),
+				  .data.u32 = socket };
+
+	if (s->fd < 0 || s->armed == ev.events)
+		return;
+	/* Cannot fail for a descriptor that is in the set. */
+	if (epoll_ctl(ch->epoll_fd, EPOLL_CTL_MOD, s->fd, &ev) == 0)
+		s->armed = ev.events;
+}
+
+void channel_arm_all(struct channel *ch)
+{
+	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++)
+		channel_arm(ch, i);
+}
+
+bool channel_poll_begin(struct service *svc)
+{
+	struct channel *ch = channel_of(svc);
+	bool ready;
+
+	pthread_mutex_lock(&ch->lock);
+	ready = ch->state == CHANNEL_READY;
+	if (ready && ch->nr_pollers++ == 0)
+		channel_arm_all(ch);
+	pthread_mutex_unlock(&ch->lock);
+	return ready;
+}
+
+void channel_poll_end(struct service *svc)
+{
+	struct channel *ch = channel_of(svc);
+
+	pthread_mutex_lock(&ch->lock);
+	if (--ch->nr_pollers == 0)
+		channel_arm_all(ch);
+	pthread_mutex_unlock(&ch->lock);
+}
+
+/* Under work_lock: only its holder closes sockets. Return: was there anything? */
+static bool poll_socket(struct channel *ch, unsigned int socket)
+{
+	const unsigned int before = READ_ONCE(ch->nr_slots_used);
+	int fd;
+
+	pthread_mutex_lock(&ch->lock);
+	fd = ch->sockets[socket].nr_under_way ? ch->sockets[socket].fd : -1;
+	pthread_mutex_unlock(&ch->lock);
+	/* Its end is the reply thread's to see: epoll tells it of that always. */
+	return fd >= 0 && channel_receive(ch, fd) == 0 && READ_ONCE(ch->nr_slots_used) != before;
+}
+
+bool channel_poll(struct service *svc)
+{
+	struct channel *ch = channel_of(svc);
+	bool found = false;
+
+	if (!READ_ONCE(ch->nr_slots_used) || pthread_mutex_trylock(&ch->work_lock))
+		return false;
+	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX && READ_ONCE(ch->state) == CHANNEL_READY; i++)
+		found |= READ_ONCE(ch->sockets[i].fd) >= 0 && poll_socket(ch, i);
+	if (found && READ_ONCE(ch->fifo_head))
+		channel_send_queued(ch);
+	pthread_mutex_unlock(&ch->work_lock);
+	return found;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The service whose requests a daemon's own threads take: its life, read(2), and the device's wishes.
+ */
+#include "service/inproc/inproc.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/iov.h"
+#include "service/inproc/private.h"
+
+/* When this thread left inproc_read() with a request; 0 when it did not. */
+static __thread uint64_t left_ns;
+
+/* One share in 8 of the mean is the last handler's. */
+static void note_handler_time(struct inproc *ip)
+{
+	uint64_t mean = READ_ONCE(ip->handler_ns), now;
+
+	if (!left_ns)
+		return;
+	now = clock_now_ns();
+	WRITE_ONCE(ip->handler_ns, mean - mean / 8 + (now - left_ns) / 8);
+	left_ns = 0;
+}
+
+static ssize_t read_note(struct inproc_note *note, const struct iovec *iov, unsigned int nr)
+{
+	ssize_t len = (ssize_t)iov_copy_in(iov, nr, 0, note->msg, note->len);
+
+	free(note);
+	return len;
+}
+
+ssize_t inproc_read(struct service *svc, const struct iovec *iov, unsigned int nr, bool nonblock)
+{
+	struct inproc *ip = inproc_of(svc);
+	struct inproc_item item;
+	int cancel_state, unused;
+	ssize_t ret;
+
+	pthread_testcancel();
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	note_handler_time(ip);
+	do {
+		ret = lead_next(ip, nonblock, cancel_state == PTHREAD_CANCEL_ENABLE, &item);
+		if (ret == 0)
+			ret = item.note ? read_note(item.note, iov, nr) :
+					  message_copy(ip, item.req, iov, nr);
+	} while (ret == 0);
+	if (ret > 0)
+		left_ns = clock_now_ns();
+	pthread_setcancelstate(cancel_state, &unused);
+	return ret;
+}
+
+static struct inproc_note *note_new(uint32_t opcode, uint64_t unique, const void *args, uint32_t len)
+{
+	struct inproc_note *note = calloc(1, sizeof(*note));
+	struct fuse_in_header hdr = {
+		.len = (uint32_t)sizeof(hdr) + len,
+		.opcode = opcode,
+		.unique = unique,
+	};
+
+	if (!note)
+		return NULL;
+	assert(hdr.len <= sizeof(note->msg));
+	note->len = hdr.len;
+	memcpy(note->msg, &hdr, sizeof(hdr));
+	if (len)
+		memcpy(note->msg + sizeof(hdr), args, len);
+	return note;
+}
+
+static void inproc_interrupt(struct service *svc, uint64_t unique)
+{
+	const struct fuse_interrupt_in arg = { .unique = unique };
+	/* The kernel's unique of an INTERRUPT is that of the request, with bit 0 set. */
+	struct inproc_note *note = note_new(FUSE_INTERRUPT, unique | 1, &arg, sizeof(arg));
+
+	if (note)
+		lead_add_note(inproc_of(svc), note);
+}
+
+void inproc_destroy(struct service *svc)
+{
+	struct inproc_note *note = note_new(FUSE_DESTROY, INPROC_UNIQUE_DESTROY, NULL, 0);
+
+	if (note)
+		lead_add_note(inproc_of(svc), note);
+}
+
+void inproc_unmount(struct service *svc)
+{
+	struct inproc *ip = inproc_of(svc);
+
+	pthread_mutex_lock(&ip->lock);
+	ip->gone = true;
+	if (ip->polled && ip->config.readable)
+		ip->config.readable(ip->config.ctx, true);
+	lead_wake_all(ip);
+	pthread_mutex_unlock(&ip->lock);
+}
+
+void inproc_poll_begin(struct service *svc)
+{
+	struct inproc *ip = inproc_of(svc);
+
+	pthread_mutex_lock(&ip->lock);
+	if (!ip->polled) {
+		ip->polled = true;
+		ip->is_readable = ip->nr_pending || ip->gone;
+		if (ip->config.readable)
+			ip->config.readable(ip->config.ctx, ip->is_readable);
+		lead_wake_all(ip);
+	}
+	pthread_mutex_unlock(&ip->lock);
+}
+
+static bool split_take(struct request *req)
+{
+	struct inproc_slot *slot = request_service_data(req);
+
+	if (!reply_take(req))
+		return false;
+	free(slot->split);
+	slot->split = NULL;
+	return true;
+}
+
+/*
+ * The device goes away, and no more requests come. The daemon may go on reading (it finds nothing) and writing (it
+ * finds nobody), so whoever holds a request between the two is waited for.
+ */
+static void inproc_stop(struct service *svc)
+{
+	struct inproc *ip = inproc_of(svc);
+
+	inproc_unmount(svc);
+	lead_fail_pending(ip, -EIO);
+	while (__atomic_load_n(&ip->nr_busy, __ATOMIC_SEQ_CST))
+		sched_yield();
+	device_end_requests(ip->dev, -EIO, split_take);
+}
+
+static void inproc_free(struct service *svc)
+{
+	struct inproc *ip = inproc_of(svc);
+
+	lead_fini(ip);
+	free(ip);
+}
+
+static const struct service_ops inproc_ops = {
+	.name = "inproc",
+	.submit = lead_submit,
+	.interrupt = inproc_interrupt,
+	.stop = inproc_stop,
+	.free = inproc_free,
+};
+
+int inproc_new(struct service **ret_svc, const struct inproc_config *config)
+{
+	struct inproc *ip = aligned_alloc(CACHE_LINE, round_up_to(sizeof(*ip), CACHE_LINE));
+	cpu_set_t cpus;
+	int err;
+
+	if (!ip)
+		return -ENOMEM;
+	memset(ip, 0, sizeof(*ip));
+	ip->svc.ops = &inproc_ops;
+	ip->svc.init_out = config->init_out;
+	ip->config = *config;
+	ip->nr_cpus = sched_getaffinity(0, sizeof(cpus), &cpus) < 0 ? 1 : (unsigned)CPU_COUNT(&cpus);
+	err = lead_init(ip);
+	if (err < 0) {
+		inproc_free(&ip->svc);
+		return err;
+	}
+	*ret_svc = &ip->svc;
+	return 0;
+}
+
+void inproc_set_device(struct service *svc, struct device *dev)
+{
+	inproc_of(svc)->dev = dev;
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the files of the inproc service share.
+ *
+ * Theory of operation
+ * -------------------
+ * Leader and followers. Of the daemon's threads that read, one leads: it is inside device_take(), looks at the rings and
+ * sleeps on the kicks. The chain that it finds is its own: it leaves the lead and returns with the request. The others,
+ * the followers, sleep on semaphores of their own, and the one that came last is woken first: its cache is warm.
+ *
+ * Who leaves with a request does not wake a follower for nothing: a handler that takes a few microseconds is back before
+ * a woken thread would look at the rings. So a follower is woken at once only if handlers take long, or if more
+ * requests are there and handlers are not that short. For all other cases there is the guard, a thread of ours that
+ * looks a few thousand times a second, while there is work, whether the lead stays empty: then it wakes a follower.
+ * Where no follower is left, because all handlers are busy or there is only one thread, the guard leads itself and
+ * puts what it takes into `pending`: INIT, FORGET and whatever the device answers alone always get through.
+ *
+ * `pending` holds all that does not come from a ring in the reader's own hands: what the guard took, what the device
+ * says at the end of a session, INTERRUPT, DESTROY. Readers look there first.
+ *
+ * A daemon that polls (poll, select, epoll) wants to know before it reads: then the guard leads always, and
+ * config.readable tells whether pending holds something.
+ *
+ * A request is the daemon's while its `owed` is its unique. Whoever changes that to 0 ends it: a second reply, or the end
+ * of the service, finds nothing. `nr_busy` counts threads that hold a request in between; the end waits for them.
+ */
+#ifndef FUSEWIRE_SERVICE_INPROC_PRIVATE_H
+#define FUSEWIRE_SERVICE_INPROC_PRIVATE_H
+
+#include <pthread.h>
+#include <semaphore.h>
+
+#include "base/log.h"
+#include "service/inproc/inproc.h"
+
+/* What a READ may ask for at a time, and what a driver gets for one READ at most. */
+#define INPROC_READ_MAX (1u << 20)
+/* A handler that takes longer is not waited for: a follower takes the lead at once. */
+#define INPROC_HANDLER_LONG_NS 10000u
+/* While more work is there, and processors are, a handler that takes longer than this one. */
+#define INPROC_HANDLER_SHORT_NS 3000u
+/* How often the guard looks, while there is work. */
+#define INPROC_TICK_NS 200000u
+/* Ticks with an empty lead, and nobody to take it, until the guard takes it. */
+#define INPROC_TICKS_EMPTY 5u
+/* Ticks with a leader asleep until the guard sleeps too. */
+#define INPROC_TICKS_QUIET 50u
+/* Requests that the guard takes in advance. */
+#define INPROC_PENDING_MAX 64u
+/* Uniques of our own messages; the device's are below. */
+#define INPROC_UNIQUE_DESTROY ((UINT64_C(1) << 62) | 4)
+
+enum inproc_lead {
+	LEAD_NONE,
+	LEAD_READER,
+	LEAD_GUARD,
+};
+
+/* A READ that the daemon gets in parts, one after the other. */
+struct inproc_split {
+	uint32_t total;
+	uint32_t got;
+	uint32_t asked; /* of the part under way */
+	char data[];
+};
+
+/* In request_service_data(). */
+struct inproc_slot {
+	uint64_t owed; /* atomic: unique while the daemon owes the reply */
+	struct request *next; /* in pending */
+	struct inproc_split *split;
+	uint64_t nr_forgotten; /* entries of a BATCH_FORGET that the daemon has had */
+};
+
+_Static_assert(sizeof(struct inproc_slot) <= 32, "what request_service_data() gives");
+
+/* A message of our own. */
+struct inproc_note {
+	struct inproc_note *next;
+	uint32_t len;
+	char msg[64];
+};
+
+/* What a reader got. */
+struct inproc_item {
+	struct request *req;
+	struct inproc_note *note; /* if not NULL, instead of @req */
+};
+
+struct inproc_waiter {
+	struct inproc *ip;
+	struct inproc_waiter *next;
+	sem_t sem;
+	bool listed;
+};
+
+struct inproc {
+	struct service svc;
+	struct inproc_config config;
+	struct device *dev;
+	unsigned int nr_cpus;
+
+	pthread_mutex_t lock cache_aligned; /* of all that follows, up to the blank line */
+	enum inproc_lead lead;
+	uint64_t lead_changes;
+	uint64_t nr_allowed; /* calls of inproc_takeable() */
+	bool excluded; /* nobody may lead until the next of them */
+	bool give_up; /* the leader shall come back; it reads this without the lock */
+	bool gone;
+	bool polled;
+	bool is_readable;
+	struct inproc_waiter *waiters;
+	struct request *requests; /* pending, in order */
+	struct request **requests_end;
+	struct inproc_note *notes; /* pending, before the requests */
+	struct inproc_note **notes_end;
+	unsigned int nr_pending;
+	bool alert; /* the guard looks */
+	bool guard_stop;
+	pthread_cond_t guard_cond;
+
+	pthread_t guard;
+	bool guard_runs;
+	uint64_t handler_ns; /* mean time from inproc_read() to the next, racy on purpose */
+	unsigned int nr_busy; /* atomic */
+	uint64_t nr_notifications; /* atomic */
+	struct log_ratelimit log_reply;
+};
+
+static inline struct inproc *inproc_of(struct service *svc)
+{
+	return (struct inproc *)(void *)svc;
+}
+
+/* lead.c */
+/** lead_init(), lead_fini() - the guard. */
+int must_check lead_init(struct inproc *ip);
+void lead_fini(struct inproc *ip);
+/** lead_next() - the next thing for a reader. Return: 0; -EAGAIN; -EINTR; -ENODEV. */
+int must_check lead_next(struct inproc *ip, bool nonblock, bool cancelable,
+			 struct inproc_item *ret_item);
+/** lead_submit() - struct service_ops.submit. */
+void lead_submit(struct service *svc, struct request *req);
+/** lead_add_request() - a request for any reader; first in line if @front. */
+void lead_add_request(struct inproc *ip, struct request *req, bool front);
+/** lead_add_note() - a message of ours for any reader; it is freed by who reads it. */
+void lead_add_note(struct inproc *ip, struct inproc_note *note);
+/** lead_fail_pending() - end all pending requests with @error. */
+void lead_fail_pending(struct inproc *ip, int error);
+/** lead_wake_all() - everybody looks again: gone, polled or pending changed. Context: under the lock. */
+void lead_wake_all(struct inproc *ip);
+
+/* message.c */
+/** message_copy() - give a request to the daemon. Return: bytes; 0: it was ended instead, look for another. */
+ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec *iov, unsigned int nr);
+
+/* reply.c */
+/** reply_take() - the reply of @req is now the caller's to give. Return: it was still owed. */
+bool must_check reply_take(struct request *req);
+
+static inline void inproc_busy(struct inproc *ip)
+{
+	__atomic_add_fetch(&ip->nr_busy, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline void inproc_not_busy(struct inproc *ip)
+{
+	__atomic_sub_fetch(&ip->nr_busy, 1, __ATOMIC_SEQ_CST);
+}
+
+#endif

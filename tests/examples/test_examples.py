@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The example daemons and memfuse: the guest suite and random load, on this machine's /dev/fuse and through the channel."""
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../mount"))
+from mounting import FUSEWIRE, Mount, Process, is_mounted, no_fuse, wait_for  # noqa: E402
+
+pytestmark = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
+
+GUEST_SUITE, HAMMER = os.environ["GUEST_SUITE"], os.environ["HAMMER"]
+HAMMER_SECONDS = os.environ.get("HAMMER_SECONDS", "1")
+PROGRAMS = {"passthrough": os.environ.get("EXAMPLE_PASSTHROUGH"), "empty": os.environ.get("EXAMPLE_EMPTY"),
+            "memfuse": os.environ["MEMFUSE"]}
+
+# Small enough for a pipe of an ordinary user: libfuse and memfuse then receive by splice.
+SPLICED = "--max-write=524288"
+DAEMONS = {
+    "passthrough": ["passthrough", "-f"],
+    "passthrough-splice": ["passthrough", "-f", "--no-cache", SPLICED],
+    "passthrough-clone": ["passthrough", "-f", "--cache", "--no-splice", "-o", "clone_fd"],
+    "passthrough-single": ["passthrough", "-f", "-s", "--writeback", "--flock"],
+    "passthrough-background": ["passthrough", "-o", "max_threads=16"],
+    "memfuse": ["memfuse"],
+    "memfuse-poll": ["memfuse", "--wait", "poll", "--send", "write", "--background"],
+    "memfuse-ppoll": ["memfuse", "--wait", "ppoll", "--receive", "readv"],
+    "memfuse-select": ["memfuse", "--wait", "select", "--receive", "splice"],
+    "memfuse-epoll": ["memfuse", "--wait", "epoll", "--send", "splice"],
+    "memfuse-clone": ["memfuse", "--clone", "--stdio", "--receive", "splice", "--send", "splice"],
+}
+
+
+@pytest.fixture
+def top():
+    with tempfile.TemporaryDirectory(prefix="fw-examples-") as name:
+        for folder in ("src", "mnt", "daemon"):
+            os.mkdir(os.path.join(name, folder))
+        os.environ["FW_MOUNT_DIR"] = name
+        yield pathlib.Path(name)
+
+
+def command(top, words, at):
+    """The daemon's command line; skips where it could not be built."""
+    name, *options = words
+    if not PROGRAMS[name]:
+        pytest.skip("built without libfuse 3")
+    return [PROGRAMS[name], *options] + ([str(top / "src")] if name == "passthrough" else []) + [str(at)]
+
+
+@contextlib.contextmanager
+def local(top, words):
+    """Mounted by the daemon itself."""
+    mnt = top / "mnt"
+    process = subprocess.Popen(command(top, words, mnt), stdin=subprocess.DEVNULL)
+    try:
+        assert wait_for(lambda: is_mounted(mnt)), "not mounted"
+        yield mnt
+        subprocess.run(["umount", str(mnt)], check=True, timeout=20)
+        assert process.wait(20) == 0
+    finally:
+        if is_mounted(mnt):
+            subprocess.run(["umount", "-l", str(mnt)], check=False)
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def served(top, words):
+    """Served through the channel."""
+    with Process(["run", "--socket", str(top / "socket"), "--tag", "t"],
+                 ["--", *command(top, words, top / "daemon")]) as device:
+        device.wait_ready()
+        yield str(top / "socket")
+        assert device.end(signal.SIGTERM) == 0, device.text()
+
+
+@contextlib.contextmanager
+def channel(top, words):
+    """Served through the channel, and mounted with `fusewire mount`."""
+    with served(top, words) as socket, Mount(socket, top / "mnt") as mount:
+        mount.wait_ready()
+        yield top / "mnt"
+        subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
+        assert mount.process.wait(20) == 0, mount.text()
+
+
+def check(*argv):
+    done = subprocess.run([str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("way", [local, channel])
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_suite_and_load(top, way, daemon):
+    words = DAEMONS[daemon]
+    with way(top, words) as mnt:
+        assert "not ok" not in check(GUEST_SUITE, mnt, "suite")
+        for options in ([], ["--direct", "--seed", "2"]):
+            os.mkdir(mnt / "load")
+            assert "right" in check(HAMMER, "--seconds", HAMMER_SECONDS, *options, mnt / "load")
+            os.rmdir(mnt / "load")
+        assert os.listdir(mnt) == []
+    assert os.listdir(top / "src") == []
+
+
+def test_hammer_sees_a_wrong_byte(top):
+    """The load test itself: what somebody else writes into its files is found."""
+    process = subprocess.Popen([HAMMER, "--seconds", "20", "--threads", "2", str(top / "mnt")], stderr=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL, text=True)
+
+    def meddle():
+        with contextlib.suppress(FileNotFoundError):
+            for path in (top / "mnt" / "t1").iterdir():
+                if path.is_file():
+                    with contextlib.suppress(FileNotFoundError), open(path, "r+b") as f:
+                        f.write(b"wrong" * 1000)
+        return process.poll() is not None
+
+    assert wait_for(meddle, 15)
+    assert process.wait(20) == 1
+    assert "thread 1" in process.stderr.read()
+
+
+def test_files_belong_to_the_caller(top):
+    """As root, a passthrough makes files for others; a folder with the setgid bit keeps its group."""
+    with local(top, ["passthrough", "-f", "-o", "allow_other"]) as mnt:
+        os.chmod(top, 0o755)
+        os.chmod(mnt, 0o777)
+        (mnt / "group").mkdir()
+        os.chown(mnt / "group", 0, 4242)
+        os.chmod(mnt / "group", 0o2777)
+        subprocess.run(["sh", "-c", "echo x >file && mkdir folder && ln -s file link && echo x >group/file"], cwd=mnt,
+                       user=1234, group=1234, extra_groups=[], check=True)
+        owners = {name: (os.lstat(top / "src" / name).st_uid, os.lstat(top / "src" / name).st_gid)
+                  for name in ("file", "folder", "link", "group/file")}
+    assert owners == {"file": (1234, 1234), "folder": (1234, 1234), "link": (1234, 1234), "group/file": (1234, 4242)}
+
+
+def test_passthrough_remote_flock(top):
+    """--flock: a lock is seen on the serving side; a request that waits can be interrupted, and gets the lock in the end."""
+    with local(top, ["passthrough", "-f", "--flock"]) as mnt:
+        (mnt / "f").touch()
+        with open(top / "src" / "f") as owner:
+            fcntl.flock(owner, fcntl.LOCK_EX)
+            waiting = subprocess.Popen(["flock", str(mnt / "f"), "true"])
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(0.5)
+            waiting.terminate()
+            assert waiting.wait(10) == -signal.SIGTERM
+            waiting = subprocess.Popen(["flock", str(mnt / "f"), "true"])
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(0.3)
+        assert waiting.wait(10) == 0
+
+
+def test_empty(top):
+    words = ["empty", "-f", "--size=8388608"]
+    with local(top, words) as mnt:
+        assert os.listdir(mnt) == ["data"]
+        assert (mnt / "data").read_bytes() == b"e" * (8 << 20)
+    with served(top, words) as socket:
+        done = json.loads(check(FUSEWIRE, "bench", "--json", "--rw", "randrw", "--file", "data", "--verify", "--runtime", "0.5",
+                                socket))
+        assert done["verified"] and done["operations"] > 0
+
+
+@pytest.mark.parametrize("words", [["passthrough"], ["passthrough", "--cache", "--no-cache"], ["empty"], ["memfuse"],
+                                   ["memfuse", "--wait", "x"]])
+def test_wrong_usage(top, words):
+    argv = command(top, words, "")[:-1]
+    if "--cache" in words:
+        argv += [str(top / "mnt")]
+    done = subprocess.run(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, timeout=20)
+    assert done.returncode == 2 and words[0] in done.stderr

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Daemons that look at what they mounted find a placeholder there, and nobody else does."""
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+FUSEWIRE = os.environ["FUSEWIRE"]
+CLIENT = os.environ["FUSEWIRE_RAW_CLIENT"]
+RAWFUSE = os.environ["FUSEWIRE_RAWFUSE"]
+NOBODY = 65534
+HAVE_FUSE = os.path.exists("/dev/fuse")
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root: makes mount namespaces, and users that may not")
+needs_fuse = pytest.mark.skipif(not HAVE_FUSE, reason="no FUSE in this kernel")
+
+# What a daemon that looks finds on any placeholder.
+FOUND = ["stat: ok", "inode: 1 type: 40000", "statfs: ok", "access: ok", "open to poll, writing: ok", "open to poll: ok",
+         "poll: ok", "remount command: 0"]
+
+
+@pytest.fixture
+def place():
+    with tempfile.TemporaryDirectory(prefix="fw-place-") as name:
+        top = pathlib.Path(name)
+        os.chmod(top, 0o755)
+        for d in ("src", "mnt"):
+            (top / d).mkdir()
+            os.chown(top / d, NOBODY, NOBODY)
+        (top / "src" / "f").write_text("hello\n")
+        for program in (FUSEWIRE, CLIENT, RAWFUSE):
+            shutil.copy(program, top)
+        yield top
+
+
+def inside(script, command):
+    """A command after a script in a mount namespace of the test's own."""
+    return ["unshare", "-m", "--propagation", "private", "sh", "-ec", script + '\nexec "$@"', "sh", *command]
+
+
+def as_user(command):
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
+
+
+# A /dev/fuse that everybody may open, as on most machines; or none that works.
+OPEN_DEVICE = """mount -t tmpfs none /mnt; mknod -m 666 /mnt/fuse c 10 229
+mount --bind /mnt/fuse /dev/fuse; umount -l /mnt; cd /"""
+NO_DEVICE = "[ ! -e /dev/fuse ] || mount --bind /dev/null /dev/fuse"
+
+
+def client(place, daemon, *options, wrap=None):
+    command = [str(place / "raw_client"), *options, "--", *daemon]
+    r = subprocess.run(wrap(command) if wrap else command, capture_output=True, text=True, timeout=60,
+                       stdin=subprocess.DEVNULL, cwd="/")
+    return r.returncode, r.stdout, r.stderr
+
+
+def looker(place, *options):
+    return [str(place / "rawfuse"), "-l", *options, str(place / "mnt")]
+
+
+@needs_fuse
+@pytest.mark.parametrize("flags", [[], ["-b"], ["-c"]], ids=lambda f: "".join(f) or "plain")
+def test_root_finds_its_mount(place, flags):
+    before = open("/proc/self/mounts").read()
+    rc, out, err = client(place, looker(place, *flags), "--stop", "unmount")
+    for line in FOUND:
+        assert line + "\n" in out, out + err
+    assert re.search(rf"^in mounts: raw {place}/mnt fuse\.raw rw,nosuid,nodev\S*,user_id=0,group_id=0,allow_other,"
+                     r"max_read=65536 0 0$", out, re.M), out + err
+    assert out.count("in mounts") == 1 and out.count("unmounted\n") == 1
+    assert (rc, err) == (0, "")
+    assert open("/proc/self/mounts").read() == before
+    assert os.listdir(place / "mnt") == []
+
+
+@needs_fuse
+def test_mount_point_that_is_a_file(place):
+    rc, out, err = client(place, [str(place / "rawfuse"), "-l", str(place / "src" / "f")], "--stop", "eof")
+    assert "inode: 1 type: 100000\n" in out and "in mounts: raw" in out, out + err
+
+
+@needs_fuse
+def test_fuseblk_without_a_device(place):
+    """ntfs-3g with an image file says fuseblk only where there is a block device; others may not be so careful."""
+    rc, out, err = client(place, looker(place, "-t", "fuseblk.x"), "--stop", "unmount")
+    assert re.search(r"in mounts: raw \S+ fuse\.x ", out), out + err
+    assert rc == 0
+
+
+def test_without_fuse_in_the_kernel(place):
+    rc, out, err = client(place, looker(place), "--stop", "eof", wrap=lambda c: inside(NO_DEVICE, c))
+    for line in FOUND:
+        assert line + "\n" in out, out + err
+    assert f"in mounts: raw {place}/mnt tmpfs " in out and "unmounted\n" in out
+    assert os.listdir(place / "mnt") == []
+
+
+def test_never(place):
+    rc, out, err = client(place, looker(place), "--stop", "eof", "--placeholder", "never")
+    assert "in mounts" not in out and "inode: 1 " not in out, out + err
+    assert rc == 3
+
+
+@needs_fuse
+def test_user_in_a_user_namespace(place):
+    """As the user that it is; but files of others are nobody's there, which is why it is not the rule."""
+    rc, out, err = client(place, looker(place), "--stop", "unmount", "--placeholder", "always",
+                          wrap=lambda c: inside(OPEN_DEVICE, as_user(c)))
+    if "mounts of its own" in err:
+        pytest.skip("no user namespaces: " + err)
+    for line in FOUND:
+        assert line + "\n" in out, out + err
+    assert f"in mounts: raw {place}/mnt fuse.raw rw" in out
+    assert "user: 65534 group: 65534 owner of /: 65534\n" in out
+    assert (rc, err) == (0, "")
+
+
+def test_user_that_does_not_look(place):
+    rc, out, err = client(place, looker(place), "--stop", "eof", wrap=as_user)
+    assert "in mounts" not in out and "owner of /: 0\n" in out, out + err
+    assert (rc, err) == (3, "")
+
+
+def test_no_namespaces_to_be_had(place):
+    """--placeholder always says so; auto goes on without."""
+    limit = "echo 0 >/proc/sys/user/max_mnt_namespaces"
+    run = ["unshare", "-Urm", "sh", "-ec", limit + '; exec "$@"', "sh"]
+    rc, out, err = client(place, looker(place), "--stop", "eof", "--placeholder", "always", wrap=lambda c: [*run, *c])
+    assert rc == 1 and "cannot give it mounts of its own: No space left on device" in err, out + err
+    rc, out, err = client(place, looker(place), "--stop", "eof", wrap=lambda c: [*run, *c])
+    assert rc == 3 and "stat: ok\n" in out and "in mounts" not in out, out + err
+
+
+class Run:
+    """fusewire run, until it ends."""
+
+    def __init__(self, place, command, *options, wrap=None):
+        read, write = os.pipe()
+        self.ready = os.fdopen(read, "rb")
+        self.log = open(place / "log", "w+")
+        self.place = place
+        args = [str(place / "fusewire"), "run", "--socket", str(place / "src" / "socket"), "--tag", "t", "--ready-fd",
+                str(write), *options, "--", *command]
+        self.process = subprocess.Popen(wrap(args) if wrap else args, pass_fds=[write], stderr=self.log, stdout=self.log,
+                                        stdin=subprocess.DEVNULL, env={**os.environ, "HOME": "/nonexistent"}, cwd="/")
+        os.close(write)
+        self.is_ready = self.ready.read() == b"READY=1\n"
+
+    def text(self):
+        return (self.place / "log").read_text()
+
+    def daemon(self, name):
+        out = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
+        [pid] = [int(line.split()[0]) for line in out.stdout.splitlines() if line.split()[1] == name]
+        return pid
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.ready.close()
+        self.log.close()
+
+
+def descendants(pid, name):
+    found = []
+    for line in subprocess.run(["ps", "-o", "pid=,stat=,comm=", "--ppid", str(pid)], capture_output=True,
+                               text=True).stdout.splitlines():
+        child, state, comm = line.split(None, 2)
+        found += [int(child)] if state[0] != "Z" and comm == name else []
+        found += descendants(int(child), name)
+    return found
+
+
+def eventually(what, seconds=10):
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@needs_fuse
+def test_unmounted_in_the_namespace(place):
+    """Who enters the daemon's namespace and unmounts there ends it, as anywhere."""
+    with Run(place, [str(place / "rawfuse"), str(place / "mnt")], "--restart") as r:
+        assert r.is_ready, r.text()
+        subprocess.run(["nsenter", "-t", str(r.daemon("rawfuse")), "-m", "umount", str(place / "mnt")], check=True)
+        assert r.process.wait(10) == 0, r.text()
+        assert "unmounted from the daemon's side: stopping" in r.text()
+
+
+@pytest.mark.parametrize("device", ["fuse", "tmpfs"])
+def test_unmounted_by_a_child(place, device):
+    """fusermount3 -u under the filter, as gocryptfs and rclone call it."""
+    if device == "fuse" and not HAVE_FUSE:
+        pytest.skip("no FUSE in this kernel")
+    script = f"{place}/rawfuse -b {place}/mnt; until [ -e {place}/go ]; do sleep 0.1; done; umount -i {place}/mnt"
+    with Run(place, ["sh", "-ec", script], "--restart",
+             wrap=(lambda c: inside(NO_DEVICE, c)) if device == "tmpfs" else None) as r:
+        assert r.is_ready, r.text()
+        (place / "go").touch()
+        status = r.process.wait(10)
+        assert status == 0 if device == "fuse" else status in (3, 143), r.text()
+        assert "unmounted from the daemon's side: stopping" in r.text()
+
+
+def test_own_end_is_no_unmount(place):
+    """A daemon that ends by itself unmounts, too; with --restart it comes again."""
+    with Run(place, ["bindfs", "-f", "--no-allow-other", str(place / "src"), str(place / "mnt")], "--restart") as r:
+        assert r.is_ready, r.text()
+        os.kill(r.daemon("bindfs"), signal.SIGTERM)
+        assert eventually(lambda: "the daemon is there again" in r.text()), r.text()
+        time.sleep(0.7)
+        assert r.process.poll() is None and "stopping" not in r.text()
+
+
+@contextlib.contextmanager
+def shared_tree(place):
+    """A shared mount, in which the command's namespace must see what comes and goes."""
+    tree = place / "tree"
+    tree.mkdir()
+    (place / "disk").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(tree)], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", str(tree)], check=True)
+        (tree / "sub").mkdir()
+        yield tree
+    finally:
+        subprocess.run(["umount", "-R", str(tree)], check=True)
+
+
+def test_others_mounts_come_and_go(place):
+    with shared_tree(place) as tree, Run(place, [str(place / "rawfuse"), str(place / "mnt")]) as r:
+        assert r.is_ready, r.text()
+        mounts = pathlib.Path(f"/proc/{r.daemon('rawfuse')}/mounts")
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(tree / "sub")], check=True)
+        assert f" {tree}/sub tmpfs " in mounts.read_text()
+        subprocess.run(["umount", str(tree / "sub")], check=True)
+        assert f" {tree}/sub " not in mounts.read_text()
+        r.process.terminate()
+        assert r.process.wait(10) in (0, 143)
+
+
+def gocryptfs(place):
+    (place / "password").write_text("secret\n")
+    (place / "cipher").mkdir()
+    subprocess.run(["gocryptfs", "-q", "-init", "-scryptn", "10", "-passfile", str(place / "password"),
+                    str(place / "cipher")], check=True, stdin=subprocess.DEVNULL)
+    for path in [place / "password", place / "cipher", *(place / "cipher").iterdir()]:
+        os.chown(path, NOBODY, NOBODY)
+    return ["gocryptfs", "-passfile", str(place / "password"), str(place / "cipher"), str(place / "mnt")]
+
+
+def rclone(place, *command):
+    return ["rclone", *command, "--config", "/dev/null", f":local:{place}/src", str(place / "mnt")]
+
+
+def squashfuse(place):
+    subprocess.run(["mksquashfs", str(place / "src"), str(place / "image"), "-quiet", "-no-progress"], check=True,
+                   stdout=subprocess.DEVNULL)
+    return ["squashfuse", str(place / "image"), str(place / "mnt")]
+
+
+def squashfuse_threads(place):
+    return [*squashfuse(place), "-o", "clone_fd,max_threads=3,max_idle_threads=2"]
+
+
+def overlay(place):
+    for name in ("up", "work"):
+        (place / name).mkdir()
+    return ["fuse-overlayfs", "-o", f"lowerdir={place}/src,upperdir={place}/up,workdir={place}/work", str(place / "mnt")]
+
+
+DAEMONS = {
+    "gocryptfs": gocryptfs,
+    "gocryptfs -fg": lambda place: [*gocryptfs(place), "-fg"],
+    "rclone mount": lambda place: rclone(place, "mount"),
+    "rclone mount --daemon": lambda place: rclone(place, "mount", "--daemon"),
+    "rclone mount2": lambda place: rclone(place, "mount2"),
+    "squashfuse": squashfuse,
+    "squashfuse with threads": squashfuse_threads,
+    "fuse-overlayfs": overlay,
+}
+
+
+@pytest.mark.parametrize("user", [False, True], ids=["root", "user"])
+@pytest.mark.parametrize("name", DAEMONS)
+def test_daemons(place, name, user):
+    """Real ones: they start, find their mount, and end with status 0 when they are unmounted."""
+    program = name.split()[0]
+    for needed in [program, "mksquashfs"] if program == "squashfuse" else [program]:
+        if not shutil.which(needed):
+            pytest.skip(f"{needed} is not installed")
+    if user and (not HAVE_FUSE or program == "fuse-overlayfs"):
+        pytest.skip("unprivileged, it needs a user namespace that its caller makes, and FUSE")
+    command = DAEMONS[name](place)
+    with Run(place, command, wrap=(lambda c: inside(OPEN_DEVICE, as_user(c))) if user else None) as r:
+        assert r.is_ready, r.text()
+        # A daemon in the background is ready before the command that started it has seen so.
+        assert eventually(lambda: len(descendants(r.process.pid, program)) == 1), r.text()
+        r.process.terminate()
+        status = r.process.wait(20)
+        assert status == 0 if HAVE_FUSE else status in (0, 1, 143), r.text()
+        assert "WARNING" not in r.text() and "still" not in r.text()
