@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "cli/bench.h"
+#include "cli/cli.h"
 
 static const char *phase_name(const struct bench *b)
 {
@@ -37,23 +38,6 @@ void bench_progress(const struct bench *b, uint64_t begin_ns)
 	fflush(stderr);
 }
 
-static void print_json_string(const char *text)
-{
-	putchar('"');
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if (c == '"' || c == '\\')
-			printf("\\%c", c);
-		else if (c < 0x20 || c >= 0x7f)
-			/* Bytes that may be no UTF-8 are shown as the characters of the same numbers. */
-			printf("\\u%04x", c);
-		else
-			putchar(c);
-	}
-	putchar('"');
-}
-
 static double latency_us(const struct bench *b, uint32_t ppm)
 {
 	return (double)histogram_quantile(&b->latency, ppm) / 1e3;
@@ -69,10 +53,10 @@ static void report_json(const struct bench *b, double iops, double mb)
 	const struct bench_options *o = &b->opt;
 
 	printf("{\"socket\": ");
-	print_json_string(o->socket);
+	cli_print_json_string(o->socket);
 	printf(", \"file\": ");
 	if (o->file)
-		print_json_string(o->file);
+		cli_print_json_string(o->file);
 	else
 		printf("null");
 	printf(", \"rw\": \"%s\", \"block_bytes\": %u, \"iodepth\": %u, \"queues\": %u, \"ring\": "

@@ -19,6 +19,7 @@ static const struct {
 	{ "bench", cli_bench, "load a virtio-fs device and tell its rates and latencies" },
 	{ "check", cli_check, "tell whether a virtio-fs device keeps to the rules" },
 	{ "mount", cli_mount, "mount a virtio-fs device on this machine, without a VM" },
+	{ "doctor", cli_doctor, "say what on this machine stands in the way, and how to mend it" },
 	{ "vm", cli_vm, "boot a throw-away Linux VM with virtio-fs devices mounted" },
 };
 
@@ -39,6 +40,23 @@ void cli_error(const char *fmt, ...)
 	vfprintf(stderr, fmt, args);
 	va_end(args);
 	fputc('\n', stderr);
+}
+
+void cli_print_json_string(const char *text)
+{
+	putchar('"');
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c == '"' || c == '\\')
+			printf("\\%c", c);
+		else if (c < 0x20 || c >= 0x7f)
+			/* Bytes that may be no UTF-8 are shown as the characters of the same numbers. */
+			printf("\\u%04x", c);
+		else
+			putchar(c);
+	}
+	putchar('"');
 }
 
 static void usage(FILE *out)

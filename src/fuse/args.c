@@ -358,7 +358,9 @@ static int check_poll(struct decode *d)
 	struct fuse_poll_in arg;
 
 	LOAD(d, arg);
-	/* No notification reaches the driver: the daemon need not remember who waits. */
+	/* No notification reaches the driver: the daemon need not remember who waits. The reply's check does. */
+	d->req->args.flags = arg.flags & FUSE_POLL_SCHEDULE_NOTIFY;
+	d->req->args.size = arg.events;
 	arg.flags = 0;
 	STORE(d, arg);
 	return 0;

@@ -8,6 +8,7 @@
  * rest of the reply is wrong or nobody waits for it: it is paid back at the end of the session.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -25,6 +26,9 @@
 /* Bits of fuse_statx.mask (STATX_TYPE, STATX_SIZE). */
 #define SX_TYPE 0x1u
 #define SX_SIZE 0x200u
+
+/* What a kernel says of a file whose daemon knows no POLL (DEFAULT_POLLMASK). */
+#define POLL_EVENTS_READY ((uint32_t)(POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM))
 
 /* dirent_bytes(): the reply ends inside the record. */
 #define DIRENT_CUT SIZE_MAX
@@ -192,6 +196,24 @@ static int check_lock(struct reply *r)
 	return 0;
 }
 
+/*
+ * A driver that is going to sleep until FUSE_NOTIFY_POLL would sleep for ever: virtio-fs has no way for that. So where
+ * nothing is ready it is told that what it waits for is, as a kernel says of files whose daemon knows no POLL: what it
+ * does next waits in the daemon, or gets EAGAIN.
+ */
+static int check_poll(struct reply *r)
+{
+	const uint32_t wanted = r->req->args.size ? r->req->args.size : POLL_EVENTS_READY;
+	struct fuse_poll_out out;
+
+	memcpy(&out, r->body, sizeof(out));
+	if (r->req->args.flags && !(out.revents & (wanted | POLLERR | POLLHUP)))
+		out.revents |= wanted & POLL_EVENTS_READY;
+	out.padding = 0;
+	memcpy(r->body, &out, sizeof(out));
+	return 0;
+}
+
 static int check_fixed(struct reply *r)
 {
 	const struct fuse_opcode_info *op = r->req->op;
@@ -220,6 +242,8 @@ static int check_fixed(struct reply *r)
 		return fuse_get64(r->body, false) <= INT64_MAX ? 0 : -EIO;
 	case FUSE_GETLK:
 		return check_lock(r);
+	case FUSE_POLL:
+		return check_poll(r);
 	default:
 		return 0;
 	}

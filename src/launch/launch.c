@@ -337,8 +337,8 @@ static int launch_choose_mounts(enum launch_placeholder placeholder, const char 
 				enum spawn_mounts *ret_mounts)
 {
 	struct program program;
-	bool may_user = placeholder == LAUNCH_PLACEHOLDER_ALWAYS ||
-			(geteuid() && program_inspect(name, &program) == 0 && program.is_go);
+	bool looks = program_inspect(name, &program) == 0 && program.is_go;
+	bool may_user = placeholder == LAUNCH_PLACEHOLDER_ALWAYS || (geteuid() && looks);
 	int err;
 
 	*ret_mounts = SPAWN_MOUNTS_SHARED;
@@ -351,7 +351,7 @@ static int launch_choose_mounts(enum launch_placeholder placeholder, const char 
 	}
 	if (placeholder == LAUNCH_PLACEHOLDER_ALWAYS)
 		return err;
-	log_at(may_user ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
+	log_at(looks ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
 	       "%s gets no mounts of its own, and will not find its file system: %s", name,
 	       strerror(-err));
 	return 0;

@@ -302,6 +302,84 @@ static void test_interrupt(void **state)
 	fake_free(req);
 }
 
+static void ask_retrieve(int fd, uint64_t unique)
+{
+	struct fuse_notify_retrieve_out ask = {
+		.notify_unique = unique, .nodeid = 7, .offset = 4096, .size = 65536
+	};
+
+	daemon_reply(fd, 0, FUSE_NOTIFY_RETRIEVE, &ask, sizeof(ask));
+}
+
+static void expect_retrieve_reply(struct test *t, int fd, uint64_t unique)
+{
+	struct fuse_notify_retrieve_in arg;
+
+	assert_int_equal(daemon_receive(t, fd), sizeof(t->in) + sizeof(arg));
+	memcpy(&arg, t->buf + sizeof(t->in), sizeof(arg));
+	assert_int_equal(t->in.opcode, FUSE_NOTIFY_REPLY);
+	assert_int_equal(t->in.unique, unique);
+	assert_int_equal(t->in.nodeid, 7);
+	assert_int_equal(arg.offset, 4096);
+	assert_int_equal(arg.size, 0);
+}
+
+/* Who asks for cached pages gets an answer: there are none. */
+static void test_retrieve(void **state)
+{
+	struct test *t = *state;
+	struct fuse_notify_retrieve_out cut = { .nodeid = 7 };
+	struct channel_counts counts;
+	int ours;
+
+	attach_ready(t, 0);
+	ask_retrieve(t->daemon, 3);
+	expect_retrieve_reply(t, t->daemon, 3);
+	daemon_reply(t->daemon, 0, FUSE_NOTIFY_RETRIEVE, &cut, sizeof(cut) - 1);
+	ask_retrieve(t->daemon, 4);
+	expect_retrieve_reply(t, t->daemon, 4);
+	channel_get_counts(t->svc, &counts);
+	assert_int_equal(counts.nr_malformed, 1);
+	/* Nobody reads the first socket any more. */
+	make_pair(&ours, &t->clone);
+	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
+	ask_retrieve(t->daemon, 5);
+	expect_retrieve_reply(t, t->clone, 5);
+}
+
+/* A daemon that asks and does not listen: what does not fit waits, within bounds, and requests come behind. */
+static void test_retrieve_flood(void **state)
+{
+	struct test *t = *state;
+	const unsigned int nr = 100000;
+	struct request *req = getattr(2);
+	struct fuse_attr_out attr = { 0 };
+	unsigned int got = 0;
+	uint64_t last = 0;
+
+	attach_ready(t, 0);
+	for (unsigned int i = 1; i <= nr; i++)
+		ask_retrieve(t->daemon, i);
+	wait_count(&t->nr_notified, nr);
+	fake_submit(t->svc, req);
+	do {
+		daemon_receive(t, t->daemon);
+		if (t->in.opcode == FUSE_NOTIFY_REPLY) {
+			assert_true(t->in.unique > last);
+			last = t->in.unique;
+			got++;
+		}
+	} while (t->in.opcode != FUSE_GETATTR);
+	assert_true(got > 64 && got < nr);
+	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(req), 0);
+	fake_free(req);
+	ask_retrieve(t->daemon, nr + 1);
+	do {
+		daemon_receive(t, t->daemon);
+	} while (t->in.unique != nr + 1);
+}
+
 /* libfuse's way: the clone is there before INIT is read, and nobody reads the first socket any more. */
 static void test_clone(void **state)
 {
@@ -521,11 +599,23 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-		T(test_garbage),      T(test_huge_reply),   T(test_out_of_order),
-		T(test_flood),	      T(test_flood_large),  T(test_death_and_restart),
-		T(test_init_refused), T(test_attach_twice), T(test_stop),
-		T(test_interrupt),    T(test_clone),	    T(test_read_only),
-		T(test_small_buffer), T(test_small_socket), T(test_hostile_early_replies),
+		T(test_garbage),
+		T(test_huge_reply),
+		T(test_out_of_order),
+		T(test_flood),
+		T(test_flood_large),
+		T(test_death_and_restart),
+		T(test_init_refused),
+		T(test_attach_twice),
+		T(test_stop),
+		T(test_interrupt),
+		T(test_retrieve),
+		T(test_retrieve_flood),
+		T(test_clone),
+		T(test_read_only),
+		T(test_small_buffer),
+		T(test_small_socket),
+		T(test_hostile_early_replies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

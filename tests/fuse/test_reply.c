@@ -5,6 +5,7 @@
 #include "requests.h"
 
 #include <fcntl.h>
+#include <poll.h>
 
 #include "fuse/ledger.h"
 #include "fuse/session_priv.h"
@@ -258,6 +259,49 @@ static void test_ioctl(void **state)
 	peer_free(p);
 }
 
+/* Nothing wakes a driver that sleeps until a notification: it must not sleep. */
+static void run_poll(bool swapped)
+{
+	static const struct {
+		uint32_t flags, events, revents, want;
+	} cases[] = {
+		{ 0, POLLIN, 0, 0 },
+		{ 0, POLLIN, POLLIN, POLLIN },
+		{ FUSE_POLL_SCHEDULE_NOTIFY, POLLIN, 0, POLLIN },
+		{ FUSE_POLL_SCHEDULE_NOTIFY, POLLIN, POLLOUT, POLLIN | POLLOUT },
+		{ FUSE_POLL_SCHEDULE_NOTIFY, POLLIN | POLLOUT, POLLOUT, POLLOUT },
+		{ FUSE_POLL_SCHEDULE_NOTIFY, POLLIN, POLLHUP, POLLHUP },
+		{ FUSE_POLL_SCHEDULE_NOTIFY, POLLPRI, 0, 0 },
+		{ FUSE_POLL_SCHEDULE_NOTIFY, 0, 0, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM },
+	};
+	struct peer *p = good_peer((struct peer_setup){ .swapped = swapped });
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		struct good g = good_request(FUSE_POLL, swapped);
+		struct fuse_poll_in in;
+		struct fuse_poll_out out = { .revents = cases[i].revents, .padding = 3 };
+
+		memcpy(&in, g.args, sizeof(in));
+		in.flags = cases[i].flags;
+		in.events = cases[i].events;
+		memcpy(g.args, &in, sizeof(in));
+		assert_int_equal(good_send(p, FUSE_POLL, &g), 0);
+		memcpy(&in, p->buf + 40, sizeof(in));
+		assert_true(!in.flags && in.events == cases[i].events);
+		assert_int_equal(peer_reply(p, 0, &out, sizeof(out)), 0);
+		assert_int_equal(peer_order(p, out.revents), cases[i].want);
+		assert_int_equal(out.padding, 0);
+	}
+	peer_free(p);
+}
+
+static void test_poll(void **state)
+{
+	(void)state;
+	run_poll(false);
+	run_poll(true);
+}
+
 static void test_lock_and_statx(void **state)
 {
 	struct peer *p = good_peer((struct peer_setup){ .arch = FUSE_ARCH_ALPHA });
@@ -473,13 +517,14 @@ static void test_round_trip(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_errors),	       cmocka_unit_test(test_lengths),
-		cmocka_unit_test(test_entry_rules),    cmocka_unit_test(test_open_rules),
-		cmocka_unit_test(test_counts),	       cmocka_unit_test(test_readlink),
-		cmocka_unit_test(test_xattrs),	       cmocka_unit_test(test_ioctl),
-		cmocka_unit_test(test_lock_and_statx), cmocka_unit_test(test_dirents),
-		cmocka_unit_test(test_plus_lookups),   cmocka_unit_test(test_create_rules),
-		cmocka_unit_test(test_no_open),	       cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_errors),	     cmocka_unit_test(test_lengths),
+		cmocka_unit_test(test_entry_rules),  cmocka_unit_test(test_open_rules),
+		cmocka_unit_test(test_counts),	     cmocka_unit_test(test_readlink),
+		cmocka_unit_test(test_xattrs),	     cmocka_unit_test(test_ioctl),
+		cmocka_unit_test(test_poll),	     cmocka_unit_test(test_lock_and_statx),
+		cmocka_unit_test(test_dirents),	     cmocka_unit_test(test_plus_lookups),
+		cmocka_unit_test(test_create_rules), cmocka_unit_test(test_no_open),
+		cmocka_unit_test(test_round_trip),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -139,6 +139,18 @@ def test_bindfs(place, user, flags, stop):
     check_end(stop, rc, out, err)
 
 
+@pytest.mark.skipif(not ROOT, reason="mount(8) is root's")
+@pytest.mark.parametrize("command", [["mount", "-t", "fuse.bindfs", "SRC", "MNT"],
+                                     ["mount", "-t", "fuse", "-o", "rw,nosuid", "bindfs#SRC", "MNT"]],
+                         ids=["type", "source"])
+def test_mount_command(place, command):
+    """As in /etc/fstab: mount(8) starts mount.fuse, and that the daemon."""
+    command = [a.replace("SRC", str(place / "src")).replace("MNT", str(place / "mnt")) for a in command]
+    rc, out, err = client(command, "--stop", "unmount")
+    assert_served(out, len(CONTENT), sum(CONTENT), err)
+    check_end("unmount", rc, out, err)
+
+
 def check_end(stop, rc, out, err):
     if stop == "kill":
         assert rc == 137, out + err

@@ -217,6 +217,7 @@ static void channel_teardown(struct channel *ch, const char *why)
 	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++)
 		close_fd(&ch->sockets[i].fd);
 	ch->nr_sockets = 0;
+	ch->nr_retrieves = 0;
 	WRITE_ONCE(ch->retry_soon, false);
 	pthread_mutex_unlock(&ch->lock);
 	pthread_mutex_lock(&ch->dev_lock);
@@ -253,7 +254,7 @@ static bool channel_housekeeping(struct channel *ch)
 	pthread_mutex_lock(&ch->lock);
 	close_wanted = ch->close_wanted;
 	free_wanted = ch->free_wanted;
-	queued = ch->fifo_head;
+	queued = ch->fifo_head || ch->nr_retrieves;
 	pthread_mutex_unlock(&ch->lock);
 	if (close_wanted || free_wanted)
 		channel_teardown(ch, NULL);

@@ -39,6 +39,8 @@
 #define CHANNEL_READ_MAX (1u << 20)
 /* Largest message taken from a daemon. */
 #define CHANNEL_RECV_MAX (CHANNEL_READ_MAX + (64u << 10))
+/* Questions of the daemon for cached pages that wait for room in its socket. */
+#define CHANNEL_RETRIEVES 64
 /* READs under way that are split. */
 #define CHANNEL_SPLITS 16
 #define CHANNEL_PARTS  256
@@ -152,6 +154,8 @@ struct channel {
 	size_t reply_bytes; /* that may come for slots in use */
 	size_t reply_bytes_max; /* beyond which nothing is sent */
 
+	struct fuse_notify_retrieve_out retrieves[CHANNEL_RETRIEVES];
+	unsigned int nr_retrieves;
 	struct channel_item *fifo_head;
 	struct channel_item **fifo_tail;
 	bool retry_soon; /* no memory for a message: try again in CHANNEL_RETRY_MS */
@@ -189,6 +193,8 @@ void channel_interrupt(struct service *svc, uint64_t unique);
 void channel_send_queued(struct channel *ch);
 /** channel_send_plain() - one message of our own. Return: 0 or negative errno. */
 int must_check channel_send_plain(int fd, const void *msg, size_t len);
+/** channel_pick_socket() - index of the socket for the next message, or -1 when all are busy and it @has_reply. Context: under the lock. */
+int channel_pick_socket(const struct channel *ch, bool has_reply);
 /** channel_watch() - set what epoll watches on a socket, beside EPOLLIN. Context: under the lock. */
 void channel_watch(struct channel *ch, unsigned int socket, uint32_t events);
 
@@ -233,6 +239,13 @@ bool must_check split_part_done(struct channel *ch, struct channel_split *split,
 				int error, uint32_t got);
 /** split_finish() - end the request and free the split. Context: without the lock. */
 void split_finish(struct channel *ch, struct channel_split *split);
+
+/* notify.c */
+/** notify_handle() - take a notification. Context: reply thread, without the lock. Return: false when it is malformed. */
+bool must_check notify_handle(struct channel *ch, const struct fuse_out_header *out,
+			      const char *body, size_t len);
+/** notify_send_queued() - answers that wait. Context: under the lock. Return: 0, or -EAGAIN when the socket is full. */
+int notify_send_queued(struct channel *ch);
 
 /* receive.c */
 /** channel_receive() - take all messages of a socket. Context: reply thread. Return: 0 or -EPIPE at its end. */

@@ -21,8 +21,6 @@
 /* Messages taken from one socket before the others have their turn. */
 #define RECEIVE_BATCH 64
 
-#define OUT_HEADER sizeof(struct fuse_out_header)
-
 static ssize_t receive_iov(int fd, struct iovec *iov, size_t nr, int flags, bool *ret_cut)
 {
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = nr };
@@ -115,11 +113,8 @@ static void handle_notification(struct channel *ch, const struct fuse_out_header
 	pthread_mutex_lock(&ch->lock);
 	ch->counts.nr_notifications++;
 	pthread_mutex_unlock(&ch->lock);
-	if (out->len != OUT_HEADER + len || out->error < FUSE_NOTIFY_POLL ||
-	    out->error > FUSE_NOTIFY_PRUNE)
+	if (!notify_handle(ch, out, body, len))
 		count_malformed(ch, "notification", 0);
-	else if (ch->config.events.notify)
-		ch->config.events.notify(ch->config.ctx, out->error, body, len);
 }
 
 static bool claim(struct channel *ch, uint64_t unique, struct channel_slot *ret_slot)

@@ -145,7 +145,7 @@ static int send_forgets(struct channel_item *item, int fd)
  * all of them share one. So a clone gets one request at a time, and a message without a reply goes to the one that is least
  * busy. Return: index, or -1 when all are busy.
  */
-static int pick_socket(const struct channel *ch, bool has_reply)
+int channel_pick_socket(const struct channel *ch, bool has_reply)
 {
 	int best = -1;
 
@@ -205,7 +205,7 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 	const struct fuse_in_header *in = request_header(req);
 	bool has_reply = channel_has_reply(in->opcode);
 	bool in_pieces = limits_cut_forget(ch, req);
-	int socket = pick_socket(ch, has_reply);
+	int socket = channel_pick_socket(ch, has_reply);
 	struct channel_slot *slot = NULL;
 	struct channel_slot unused;
 	int fd, err;
@@ -241,7 +241,7 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 static int try_send_part(struct channel *ch, struct channel_split *split)
 {
 	uint64_t unique = CHANNEL_UNIQUE_PART + (ch->part_counter++ << 4) % CHANNEL_UNIQUE_OWN;
-	int socket = pick_socket(ch, true);
+	int socket = channel_pick_socket(ch, true);
 	uint32_t part = split->nr_sent;
 	struct channel_slot *slot, unused;
 	char msg[80];
@@ -351,10 +351,11 @@ void channel_submit(struct service *svc, struct request *req)
 void channel_send_queued(struct channel *ch)
 {
 	struct channel_item *item;
-	int err = 0;
+	int err;
 
 	pthread_mutex_lock(&ch->lock);
 	WRITE_ONCE(ch->retry_soon, false);
+	err = ch->nr_sockets ? notify_send_queued(ch) : 0;
 	while (!err && ch->state == CHANNEL_READY && (item = fifo_take(ch))) {
 		err = try_send(ch, &item);
 		if (err == -EAGAIN || err == -EBUSY) {
