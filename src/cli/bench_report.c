@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 #include "cli/bench.h"
-#include "cli/cli.h"
+#include "cli/json.h"
 
 static const char *phase_name(const struct bench *b)
 {
@@ -53,10 +53,10 @@ static void report_json(const struct bench *b, double iops, double mb)
 	const struct bench_options *o = &b->opt;
 
 	printf("{\"socket\": ");
-	cli_print_json_string(o->socket);
+	cli_json_string(o->socket);
 	printf(", \"file\": ");
 	if (o->file)
-		cli_print_json_string(o->file);
+		cli_json_string(o->file);
 	else
 		printf("null");
 	printf(", \"rw\": \"%s\", \"block_bytes\": %u, \"iodepth\": %u, \"queues\": %u, \"ring\": "

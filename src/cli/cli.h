@@ -19,9 +19,6 @@ enum cli_status {
  */
 void printf_like(1, 2) cli_error(const char *fmt, ...);
 
-/** cli_print_json_string() - @text in quotes on stdout, as JSON has it. */
-void cli_print_json_string(const char *text);
-
 /** cli_set_command() - name of the subcommand for cli_error() and the log; must stay valid. */
 void cli_set_command(const char *name);
 

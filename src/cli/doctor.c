@@ -18,6 +18,7 @@
 
 #include "base/cleanup.h"
 #include "cli/cli.h"
+#include "cli/json.h"
 
 enum doctor_option {
 	OPTION_SOCKET = 256,
@@ -170,9 +171,9 @@ static void print_json(const struct doctor *d)
 
 		printf("%s\n {\"check\": \"%s\", \"level\": \"%s\", \"text\": ", i ? "," : "",
 		       f->check, level_names[f->level]);
-		cli_print_json_string(f->text);
+		cli_json_string(f->text);
 		printf(", \"mend\": ");
-		cli_print_json_string(f->mend);
+		cli_json_string(f->mend);
 		printf("}");
 	}
 	printf("\n]}\n");

@@ -162,6 +162,7 @@ static void queue_publish(struct queue *q)
 
 	pthread_mutex_lock(&q->push_lock);
 	queue_publish_locked(q, &call);
+	q->unpublished = false;
 	pthread_mutex_unlock(&q->push_lock);
 	if (call)
 		queue_call(q);
@@ -207,10 +208,15 @@ static bool queue_poll_service(struct queue *q)
 {
 	const struct service_ops *ops = q->dev->svc->ops;
 
-	if (!q->polls_service || !ops->poll(q->dev->svc))
+	bool found;
+
+	if (!q->polls_service)
 		return false;
-	queue_publish(q);
-	return true;
+	found = ops->poll(q->dev->svc);
+	/* Requests of other queues were published one by one. */
+	if (q->unpublished)
+		queue_publish(q);
+	return found;
 }
 
 static void queue_poll_service_begin(struct queue *q)

@@ -183,10 +183,8 @@ static int take_from(struct queue *q)
 	queue_set_current(q);
 	err = queue_take_one(q);
 	/* What the device answered itself; the service's own answers are published one by one. */
-	if (err == 1 && q->unpublished) {
-		q->unpublished = false;
+	if (err == 1 && q->unpublished)
 		queue_end_batch(q);
-	}
 	queue_set_current(NULL);
 	return err;
 }

@@ -420,6 +420,66 @@ static void test_clone(void **state)
 }
 
 /* The VFS would keep these from a daemon that mounted read-only. */
+static struct fuse_read_in receive_read(struct test *t, int fd, uint64_t *ret_unique)
+{
+	struct fuse_read_in arg;
+
+	daemon_receive(t, fd);
+	assert_int_equal(t->in.opcode, FUSE_READ);
+	memcpy(&arg, t->buf + sizeof(t->in), sizeof(arg));
+	*ret_unique = t->in.unique;
+	return arg;
+}
+
+static void answer_read(struct test *t, int fd, uint64_t unique, struct fuse_read_in arg)
+{
+	fill(t->buf, arg.offset, arg.size);
+	daemon_reply(fd, unique, 0, t->buf, arg.size);
+}
+
+/* A thread ends with a part of a long READ in its clone: another gets that part, and no byte is missing. */
+static void test_clone_with_part(void **state)
+{
+	struct test *t = *state;
+	const struct channel_limits limits = { .max_read = 65536 };
+	struct request *req = read_of(2, 0, 4 * 65536);
+	struct fuse_read_in arg, kept;
+	int ours, second = -1;
+	uint64_t unique, kept_unique;
+	uint64_t seen = 0;
+
+	make_pair(&ours, &t->daemon);
+	assert_int_equal(channel_attach(t->svc, ours, &limits), 0);
+	make_pair(&ours, &t->clone);
+	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
+	daemon_receive(t, t->clone);
+	daemon_reply(t->clone, t->in.unique, 0, &good_init, sizeof(good_init));
+	wait_count(&t->nr_ready, 1);
+	make_pair(&ours, &second);
+	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
+
+	fake_submit(t->svc, req);
+	kept = receive_read(t, t->clone, &kept_unique);
+	arg = receive_read(t, second, &unique);
+	assert_true(kept.offset != arg.offset);
+	close_fd(&second);
+	answer_read(t, t->clone, kept_unique, kept);
+	seen |= UINT64_C(1) << (kept.offset / 65536);
+	for (int i = 0; i < 3; i++) {
+		assert_false(fake_ended(req));
+		arg = receive_read(t, t->clone, &unique);
+		assert_int_equal(arg.size, 65536);
+		seen |= UINT64_C(1) << (arg.offset / 65536);
+		answer_read(t, t->clone, unique, arg);
+	}
+	assert_int_equal(fake_wait(req), 0);
+	assert_int_equal(seen, 15);
+	assert_int_equal(req->body_len, 4 * 65536);
+	check_pattern(req->body, 0, 4 * 65536);
+	assert_int_equal(t->nr_lost, 0);
+	fake_free(req);
+}
+
 static void test_read_only(void **state)
 {
 	struct test *t = *state;
@@ -599,23 +659,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-		T(test_garbage),
-		T(test_huge_reply),
-		T(test_out_of_order),
-		T(test_flood),
-		T(test_flood_large),
-		T(test_death_and_restart),
-		T(test_init_refused),
-		T(test_attach_twice),
-		T(test_stop),
-		T(test_interrupt),
-		T(test_retrieve),
-		T(test_retrieve_flood),
-		T(test_clone),
-		T(test_read_only),
-		T(test_small_buffer),
-		T(test_small_socket),
-		T(test_hostile_early_replies),
+		T(test_garbage),      T(test_huge_reply),      T(test_out_of_order),
+		T(test_flood),	      T(test_flood_large),     T(test_death_and_restart),
+		T(test_init_refused), T(test_attach_twice),    T(test_stop),
+		T(test_interrupt),    T(test_retrieve),	       T(test_retrieve_flood),
+		T(test_clone),	      T(test_clone_with_part), T(test_read_only),
+		T(test_small_buffer), T(test_small_socket),    T(test_hostile_early_replies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,7 +18,7 @@ from mounting import FUSEWIRE, Mount, Process, is_mounted, no_fuse, wait_for  # 
 pytestmark = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
 
 GUEST_SUITE, HAMMER = os.environ["GUEST_SUITE"], os.environ["HAMMER"]
-HAMMER_SECONDS = os.environ.get("HAMMER_SECONDS", "1")
+HAMMER_SECONDS = os.environ.get("HAMMER_SECONDS", "0.5")
 PROGRAMS = {"passthrough": os.environ.get("EXAMPLE_PASSTHROUGH"), "empty": os.environ.get("EXAMPLE_EMPTY"),
             "memfuse": os.environ["MEMFUSE"]}
 

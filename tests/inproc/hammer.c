@@ -57,7 +57,8 @@ struct worker {
 };
 
 static struct {
-	unsigned int threads, seconds;
+	unsigned int threads;
+	double seconds;
 	uint64_t seed;
 	int direct, no_xattr, no_hardlink;
 	const char *directory;
@@ -590,7 +591,7 @@ static void parse(int argc, char **argv)
 		if (c == 't')
 			opts.threads = (unsigned int)strtoul(optarg, NULL, 10);
 		else if (c == 's')
-			opts.seconds = (unsigned int)strtoul(optarg, NULL, 10);
+			opts.seconds = strtod(optarg, NULL);
 		else if (c == 'r')
 			opts.seed = strtoull(optarg, NULL, 10);
 		else if (c)
@@ -647,8 +648,8 @@ int main(int argc, char **argv)
 		if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
 			return 1;
 	}
-	for (unsigned int i = 0; i < opts.seconds * 10 && !__atomic_load_n(&stop, __ATOMIC_RELAXED);
-	     i++)
+	for (double left = opts.seconds; left > 0 && !__atomic_load_n(&stop, __ATOMIC_RELAXED);
+	     left -= 0.1)
 		usleep(100000);
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
 	for (unsigned int i = 0; i < opts.threads; i++) {

@@ -214,6 +214,7 @@ static int remount(const char *mountpoint)
 	pid_t pid = fork();
 
 	if (pid == 0) {
+		setenv("LIBMOUNT_FSTAB", "/dev/null", 1);
 		execlp("mount", "mount", "-i", "-o", "remount", mountpoint, NULL);
 		_exit(127);
 	}

@@ -113,6 +113,22 @@ static void channel_finish_lost(struct channel *ch, const struct channel_slot *s
 		split_finish(ch, slot->split);
 }
 
+/* Context: under the lock. */
+static void channel_send_again(struct channel *ch, const struct channel_slot *slot)
+{
+	struct channel_split *split = slot->split;
+
+	if (!split) {
+		channel_fifo_append(ch, request_service_data(slot->req));
+		return;
+	}
+	split_return_part(split, slot->part);
+	if (!split->queued) {
+		split->queued = true;
+		channel_fifo_append(ch, &split->item);
+	}
+}
+
 /*
  * A clone is closed and the daemon lives: a thread had nothing to do and ended. What was on its way to it goes to
  * another, as it would in the kernel, where all read from one queue.
@@ -137,12 +153,9 @@ static void clone_gone(struct channel *ch, unsigned int socket)
 			if (found)
 				slot_remove(ch, &ch->slots[i], &slot);
 		}
-		if (found && !slot.split)
-			channel_fifo_append(ch, request_service_data(slot.req));
+		if (found)
+			channel_send_again(ch, &slot);
 		pthread_mutex_unlock(&ch->lock);
-		/* The rare part of a split is not worth a way back: an error that the driver sees. */
-		if (found && slot.split)
-			channel_finish_lost(ch, &slot);
 	} while (found);
 	close_fd(&fd);
 }
@@ -183,6 +196,7 @@ static void lose_fifo(struct channel *ch)
 
 			pthread_mutex_lock(&ch->lock);
 			split->queued = false;
+			split->nr_again = 0;
 			split->ended = true;
 			split->error = -EIO;
 			split->error_part = 0;
@@ -434,8 +448,7 @@ static unsigned int channel_read_socket(const struct channel *ch)
 {
 	unsigned int i = 0;
 
-	while (ch->nr_sockets > 1 && i + 1 < CHANNEL_SOCKETS_MAX &&
-	       (!i || ch->sockets[i].fd < 0))
+	while (ch->nr_sockets > 1 && i + 1 < CHANNEL_SOCKETS_MAX && (!i || ch->sockets[i].fd < 0))
 		i++;
 	return i;
 }
@@ -502,7 +515,8 @@ int channel_stop(struct service *svc)
 
 	pthread_mutex_lock(&ch->lock);
 	if (ch->state == CHANNEL_READY) {
-		err = channel_send_plain(ch->sockets[channel_read_socket(ch)].fd, &msg, sizeof(msg));
+		err = channel_send_plain(ch->sockets[channel_read_socket(ch)].fd, &msg,
+					 sizeof(msg));
 		if (!err) {
 			WRITE_ONCE(ch->state, CHANNEL_STOPPING);
 			channel_arm_all(ch);

@@ -61,14 +61,14 @@ void channel_poll_end(struct service *svc)
 /* Under work_lock: only its holder closes sockets. Return: was there anything? */
 static bool poll_socket(struct channel *ch, unsigned int socket)
 {
-	const unsigned int before = READ_ONCE(ch->nr_slots_used);
+	const uint64_t before = ch->nr_received;
 	int fd;
 
 	pthread_mutex_lock(&ch->lock);
 	fd = ch->sockets[socket].nr_under_way ? ch->sockets[socket].fd : -1;
 	pthread_mutex_unlock(&ch->lock);
 	/* Its end is the reply thread's to see: epoll tells it of that always. */
-	return fd >= 0 && channel_receive(ch, fd) == 0 && READ_ONCE(ch->nr_slots_used) != before;
+	return fd >= 0 && channel_receive(ch, fd) == 0 && ch->nr_received != before;
 }
 
 bool channel_poll(struct service *svc)

@@ -89,6 +89,8 @@ struct channel_split {
 	bool ended; /* no more parts: error, short part, lost */
 	int error;
 	uint32_t error_part;
+	uint32_t nr_again; /* parts sent to a clone that is gone, to be sent once more */
+	uint16_t again[CHANNEL_PARTS];
 	uint32_t got[CHANNEL_PARTS];
 };
 
@@ -127,6 +129,8 @@ struct channel {
 	pthread_mutex_t
 		work_lock; /* held by the reply thread but while it waits; taken before all others */
 
+	uint64_t nr_received; /* messages; under work_lock */
+
 	pthread_mutex_t dev_lock; /* held while the device is told something; taken before no other */
 	struct device *dev;
 
@@ -135,7 +139,8 @@ struct channel {
 	bool close_wanted;
 	bool free_wanted;
 	bool destroy_sent; /* and not answered */
-	unsigned int nr_pollers; /* queue threads that look for replies: nobody is to be woken for them */
+	unsigned int
+		nr_pollers; /* queue threads that look for replies: nobody is to be woken for them */
 	struct channel_socket sockets[CHANNEL_SOCKETS_MAX];
 	unsigned int nr_sockets;
 	size_t send_max; /* bytes of message that fit the socket */
@@ -224,6 +229,12 @@ bool limits_cut_forget(const struct channel *ch, struct request *req);
 struct channel_split *split_start(struct channel *ch, struct request *req);
 /** split_next_part() - may another part be sent? Context: under the lock. */
 bool split_next_part(const struct channel_split *split);
+/** split_take_part() - the part to send next, which is under way from now on. Context: under the lock, after split_next_part(). */
+uint32_t split_take_part(struct channel_split *split);
+/** split_return_part() - it was not sent, or not taken: it is to be sent again. Context: under the lock. */
+void split_return_part(struct channel_split *split, uint32_t part);
+/** split_give_up() - no part is sent any more, and those that wait fail with @error. Context: under the lock. */
+void split_give_up(struct channel_split *split, int error);
 /** split_message() - message of part @part. @buf: 80 bytes. */
 void split_message(const struct channel_split *split, uint32_t part, uint64_t unique, void *buf);
 /** split_part_bytes() - data that part @part asks for. */

@@ -331,6 +331,8 @@ int channel_receive(struct channel *ch, int fd)
 			n = receive_init(ch, fd);
 		else
 			n = receive_one(ch, fd);
+		if (n > 0)
+			ch->nr_received++;
 		/* Nothing more is owed: asking once more would only tell us so. */
 		if (n > 0 && !READ_ONCE(ch->nr_slots_used))
 			break;

@@ -130,8 +130,8 @@ static int send_forgets(struct channel_item *item, int fd)
 	size_t len;
 	int err = 0;
 
-	while (!err && (len = rules_forget_message(item->req, item->nr_forgotten, msg,
-						    sizeof(msg), &nr)) > 0) {
+	while (!err && (len = rules_forget_message(item->req, item->nr_forgotten, msg, sizeof(msg),
+						   &nr)) > 0) {
 		err = channel_send_plain(fd, msg, len);
 		if (!err)
 			item->nr_forgotten += nr;
@@ -242,22 +242,23 @@ static int try_send_part(struct channel *ch, struct channel_split *split)
 {
 	uint64_t unique = CHANNEL_UNIQUE_PART + (ch->part_counter++ << 4) % CHANNEL_UNIQUE_OWN;
 	int socket = channel_pick_socket(ch, true);
-	uint32_t part = split->nr_sent;
 	struct channel_slot *slot, unused;
+	uint32_t part;
 	char msg[80];
 	int fd, err;
 
 	if (socket < 0)
 		return -EBUSY;
 	fd = ch->sockets[socket].fd;
+	part = split_take_part(split);
 	slot = slot_enter(ch, unique, NULL, split_part_bytes(split, part));
-	if (!slot)
+	if (!slot) {
+		split_return_part(split, part);
 		return -EBUSY;
+	}
 	slot_place(ch, slot, socket, true);
 	slot->split = split;
 	slot->part = part;
-	split->nr_sent++;
-	split->nr_under_way++;
 	split_message(split, part, unique, msg);
 	__atomic_fetch_add(&ch->nr_senders, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&ch->lock);
@@ -268,8 +269,7 @@ static int try_send_part(struct channel *ch, struct channel_split *split)
 	if (!err)
 		return 0;
 	slot_remove(ch, slot, &unused);
-	split->nr_sent--;
-	split->nr_under_way--;
+	split_return_part(split, part);
 	return send_failed(ch, &split->item, socket, err);
 }
 
@@ -282,13 +282,8 @@ static int try_send_split(struct channel *ch, struct channel_split *split)
 		err = ch->state == CHANNEL_READY ? try_send_part(ch, split) : -EIO;
 	if (err == -EAGAIN || err == -EBUSY)
 		return err;
-	if (err) {
-		split->ended = true;
-		if (!split->error || split->nr_sent < split->error_part) {
-			split->error = err;
-			split->error_part = split->nr_sent;
-		}
-	}
+	if (err)
+		split_give_up(split, err);
 	split->queued = false;
 	if (!split->nr_under_way && !split_next_part(split)) {
 		pthread_mutex_unlock(&ch->lock);

@@ -50,12 +50,41 @@ struct channel_split *split_start(struct channel *ch, struct request *req)
 	split->ended = false;
 	split->error = 0;
 	split->error_part = 0;
+	split->nr_again = 0;
 	return split;
 }
 
 bool split_next_part(const struct channel_split *split)
 {
-	return !split->ended && split->nr_sent < split->sent_limit;
+	return split->nr_again || (!split->ended && split->nr_sent < split->sent_limit);
+}
+
+uint32_t split_take_part(struct channel_split *split)
+{
+	split->nr_under_way++;
+	return split->nr_again ? split->again[--split->nr_again] : split->nr_sent++;
+}
+
+void split_return_part(struct channel_split *split, uint32_t part)
+{
+	split->nr_under_way--;
+	split->again[split->nr_again++] = (uint16_t)part;
+}
+
+static void split_fail_from(struct channel_split *split, uint32_t part, int error)
+{
+	if (!split->error || part < split->error_part) {
+		split->error = error;
+		split->error_part = part;
+	}
+	split->ended = true;
+}
+
+void split_give_up(struct channel_split *split, int error)
+{
+	while (split->nr_again)
+		split_fail_from(split, split->again[--split->nr_again], error);
+	split_fail_from(split, split->nr_sent, error);
 }
 
 uint32_t split_part_bytes(const struct channel_split *split, uint32_t part)
@@ -85,11 +114,7 @@ bool split_part_done(struct channel *ch, struct channel_split *split, uint32_t p
 	split->nr_under_way--;
 	split->got[part] = got;
 	if (error) {
-		if (!split->error || part < split->error_part) {
-			split->error = error;
-			split->error_part = part;
-		}
-		split->ended = true;
+		split_fail_from(split, part, error);
 	} else if (got < split_part_bytes(split, part)) {
 		split->ended = true;
 	} else if (split->sent_limit < split->nr_parts) {
