@@ -16,6 +16,8 @@ from server import Server, free_port, need_programs
 
 
 class Ceph(Server):
+    package, program = "ceph-fuse", "ceph-fuse"
+
     def __init__(self, state, gateway=False, memory_bytes=6 << 30):
         need_programs("ceph-mon", "ceph-mon", "monmaptool")
         need_programs("ceph-mgr", "ceph-mgr")
@@ -137,6 +139,9 @@ mds cache memory limit = 256M
         self.run(["radosgw-admin", "-c", self.conf, "user", "create", "--uid", "fusewire", "--display-name", "fusewire",
                   "--access-key", self.s3.access_key, "--secret-key", self.s3.secret_key], 120)
         self.wait_port(port, seconds=120)
+
+    def background_command(self, mountpoint):
+        return [word for word in self.fuse_command(mountpoint) if word != "-f"]
 
     def fuse_command(self, mountpoint, *options):
         return ["ceph-fuse", "-f", "-c", self.conf, "-n", "client.admin", *options, mountpoint]

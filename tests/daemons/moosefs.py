@@ -15,6 +15,8 @@ EMPTY = "/var/lib/mfs/metadata.mfs.empty"
 
 
 class MooseFs(Server):
+    package, program = "moosefs-client", "mfsmount"
+
     def __init__(self, state):
         need_programs("moosefs-master", "mfsmaster")
         need_programs("moosefs-chunkserver", "mfschunkserver")
@@ -64,6 +66,9 @@ BIND_HOST = {ADDRESS}
     def _connected(self):
         with open(self.path("mfsmaster.log"), encoding="utf-8", errors="replace") as log:
             return "chunkserver register end" in log.read()
+
+    def background_command(self, mountpoint):
+        return [word for word in self.fuse_command(mountpoint) if word != "-f"]
 
     def fuse_command(self, mountpoint, *options):
         return self.client("mfsmount", "-f", "-H", ADDRESS, *options, mountpoint)
