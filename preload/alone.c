@@ -27,7 +27,8 @@
 #include "worker/gate.h"
 
 static struct {
-	struct gate *gate; /* atomic; made at the first read, after the daemon went to the background */
+	struct gate
+		*gate; /* atomic; made at the first read, after the daemon went to the background */
 	pthread_mutex_t lock;
 	int ours; /* the other end of the socket that the daemon has in place of /dev/fuse */
 	int theirs;
@@ -99,7 +100,8 @@ static int make_gate(void)
 {
 	char text[VHOST_LISTEN_TEXT];
 	struct worker_config config = {
-		.daemon = { .readable = on_readable, .max_read = alone.max_read,
+		.daemon = { .readable = on_readable,
+			    .max_read = alone.max_read,
 			    .read_only = alone.read_only },
 		.sock = -1,
 		.ended = on_ended,
@@ -199,16 +201,14 @@ bool alone_umount(const char *target)
 	return true;
 }
 
-ssize_t alone_read(int fd, const struct iovec *iov, unsigned int nr, bool nonblock)
+ssize_t alone_read(const struct iovec *iov, unsigned int nr, bool nonblock)
 {
 	struct gate *gate = get_gate();
-	ssize_t n;
 
 	/* As the kernel has it before the mount. */
 	if (!gate)
 		return alone.mounted ? -EINTR : -EPERM;
-	n = gate_read(gate, iov, nr, nonblock);
-	return n;
+	return gate_read(gate, iov, nr, nonblock);
 }
 
 static void begin_poll(struct gate *gate)
@@ -219,7 +219,8 @@ static void begin_poll(struct gate *gate)
 		inproc_poll_begin(worker_service(worker));
 }
 
-ssize_t alone_write(int fd, const struct iovec *iov, unsigned int nr)
+/* From @iov, or from a pipe if that is NULL. */
+static ssize_t write_reply(const struct iovec *iov, unsigned int nr, int pipe_fd, size_t len)
 {
 	struct gate *gate = __atomic_load_n(&alone.gate, __ATOMIC_ACQUIRE);
 	bool served;
@@ -228,21 +229,24 @@ ssize_t alone_write(int fd, const struct iovec *iov, unsigned int nr)
 	if (!gate)
 		return -EPERM;
 	served = gate_worker(gate);
-	n = gate_write(gate, iov, nr);
+	n = iov ? gate_write(gate, iov, nr) : gate_write_pipe(gate, pipe_fd, len);
 	/* The daemon has answered INIT, and wants to poll. */
 	if (!served)
 		begin_poll(gate);
 	return n;
 }
 
-ssize_t alone_write_pipe(int pipe_fd, size_t len)
+ssize_t alone_write(const struct iovec *iov, unsigned int nr)
 {
-	struct gate *gate = __atomic_load_n(&alone.gate, __ATOMIC_ACQUIRE);
-
-	return gate ? gate_write_pipe(gate, pipe_fd, len) : -EPERM;
+	return write_reply(iov, nr, -1, 0);
 }
 
-void alone_poll(int fd)
+ssize_t alone_write_pipe(int pipe_fd, size_t len)
+{
+	return write_reply(NULL, 0, pipe_fd, len);
+}
+
+void alone_poll(void)
 {
 	struct gate *gate;
 

@@ -25,7 +25,7 @@ static void __attribute__((constructor)) fuse_dev_find_way(void)
 	const char *pid = getenv(WORKER_ENV);
 
 	if (pid) {
-		owner = atoi(pid);
+		owner = (int)strtol(pid, NULL, 10);
 		way = FUSE_DEV_RUN;
 		marks_scan(owner);
 	} else if (getenv("FUSEWIRE_SOCKET")) {
@@ -47,19 +47,19 @@ ssize_t fuse_dev_read(int fd, const struct iovec *iov, unsigned int nr)
 {
 	const bool nonblock = READ_ONCE(marks[fd]) & MARK_NONBLOCK;
 
-	return way == FUSE_DEV_ALONE ? alone_read(fd, iov, nr, nonblock) :
-				       run_read(fd, iov, nr, nonblock);
+	return way == FUSE_DEV_ALONE ? alone_read(iov, nr, nonblock)
+				     : run_read(fd, iov, nr, nonblock);
 }
 
 ssize_t fuse_dev_write(int fd, const struct iovec *iov, unsigned int nr)
 {
-	return way == FUSE_DEV_ALONE ? alone_write(fd, iov, nr) : run_write(fd, iov, nr);
+	return way == FUSE_DEV_ALONE ? alone_write(iov, nr) : run_write(fd, iov, nr);
 }
 
 ssize_t fuse_dev_write_pipe(int fd, int pipe_fd, size_t len, unsigned int flags)
 {
-	ssize_t n = way == FUSE_DEV_ALONE ? alone_write_pipe(pipe_fd, len) :
-					    run_write_pipe(pipe_fd, len);
+	ssize_t n = way == FUSE_DEV_ALONE ? alone_write_pipe(pipe_fd, len)
+					  : run_write_pipe(pipe_fd, len);
 
 	if (n == -ENOTSUP) {
 		n = REAL(splice)(pipe_fd, NULL, fd, NULL, len, flags);
@@ -103,7 +103,7 @@ ssize_t fuse_dev_read_pipe(int fd, int pipe_fd, size_t len)
 void fuse_dev_poll(int fd)
 {
 	if (way == FUSE_DEV_ALONE)
-		alone_poll(fd);
+		alone_poll();
 	else
 		run_poll(fd);
 }

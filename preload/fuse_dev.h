@@ -36,24 +36,34 @@ void fuse_dev_poll(int fd);
 void fuse_dev_closed(void);
 
 /* run.c */
+/** run_read() - fuse_dev_read() with FUSE_DEV_RUN. */
 ssize_t run_read(int fd, const struct iovec *iov, unsigned int nr, bool nonblock);
+/** run_write() - fuse_dev_write() with FUSE_DEV_RUN. */
 ssize_t run_write(int fd, const struct iovec *iov, unsigned int nr);
-/* -ENOTSUP: not served from here, let libc do it */
+/** run_write_pipe() - fuse_dev_write_pipe() with FUSE_DEV_RUN. Return: also -ENOTSUP: not served from here, let libc do it. */
 ssize_t run_write_pipe(int pipe_fd, size_t len);
+/** run_poll() - fuse_dev_poll() with FUSE_DEV_RUN. */
 void run_poll(int fd);
+/** run_closed() - fuse_dev_closed() with FUSE_DEV_RUN. */
 void run_closed(void);
 
 /* alone.c */
 /** alone_open() - stands for open(2) of /dev/fuse. */
 int alone_open(int flags);
 /** alone_mount() - stands for mount(2) of a FUSE type. */
-int alone_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
+int alone_mount(const char *source, const char *target, const char *type, unsigned long flags,
+		const char *data);
 /** alone_umount() - is it our mount point? */
 bool alone_umount(const char *target);
-ssize_t alone_read(int fd, const struct iovec *iov, unsigned int nr, bool nonblock);
-ssize_t alone_write(int fd, const struct iovec *iov, unsigned int nr);
+/** alone_read() - fuse_dev_read() with FUSE_DEV_ALONE. */
+ssize_t alone_read(const struct iovec *iov, unsigned int nr, bool nonblock);
+/** alone_write() - fuse_dev_write() with FUSE_DEV_ALONE. */
+ssize_t alone_write(const struct iovec *iov, unsigned int nr);
+/** alone_write_pipe() - fuse_dev_write_pipe() with FUSE_DEV_ALONE. */
 ssize_t alone_write_pipe(int pipe_fd, size_t len);
-void alone_poll(int fd);
+/** alone_poll() - fuse_dev_poll() with FUSE_DEV_ALONE. */
+void alone_poll(void);
+/** alone_closed() - fuse_dev_closed() with FUSE_DEV_ALONE. */
 void alone_closed(void);
 
 #endif

@@ -47,13 +47,12 @@ static int open_alone(int flags)
 }
 
 /* One definition of a member of open(2)'s family; @call passes it on. */
-#define OPEN_BODY(path, flags, call)                                    \
-	({                                                              \
-		const bool _fuse = is_fuse(path, flags);                \
-		_fuse && fuse_dev_way() == FUSE_DEV_ALONE ?             \
-			open_alone(flags) :                             \
-		_fuse ? opened(call) :                                  \
-			(call);                                         \
+#define OPEN_BODY(path, flags, call)                                         \
+	({                                                                   \
+		const bool _fuse = is_fuse(path, flags);                     \
+		_fuse &&fuse_dev_way() == FUSE_DEV_ALONE ? open_alone(flags) \
+		: _fuse					 ? opened(call)      \
+							 : (call);                                            \
 	})
 
 static mode_t mode_of(int flags, va_list ap)
@@ -234,7 +233,7 @@ interposed int ioctl(int fd, unsigned long request, ...)
 }
 
 interposed int mount(const char *source, const char *target, const char *type, unsigned long flags,
-	  const void *data)
+		     const void *data)
 {
 	int err;
 

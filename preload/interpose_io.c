@@ -20,7 +20,8 @@
 /* What fortified programs call. The C library has no header for them. */
 ssize_t __read_chk(int fd, void *buf, size_t len, size_t buf_len);
 int __poll_chk(struct pollfd *fds, nfds_t nr, int timeout, size_t fds_len);
-int __ppoll_chk(struct pollfd *fds, nfds_t nr, const struct timespec *timeout, const sigset_t *sigmask, size_t fds_len);
+int __ppoll_chk(struct pollfd *fds, nfds_t nr, const struct timespec *timeout,
+		const sigset_t *sigmask, size_t fds_len);
 
 static ssize_t result(ssize_t n)
 {
@@ -44,14 +45,14 @@ interposed ssize_t read(int fd, void *buf, size_t len)
 
 interposed ssize_t __read_chk(int fd, void *buf, size_t len, size_t buf_len)
 {
-	return marked(fd) && len <= buf_len ? read_one(fd, buf, len) :
-					      REAL(__read_chk)(fd, buf, len, buf_len);
+	return marked(fd) && len <= buf_len ? read_one(fd, buf, len)
+					    : REAL(__read_chk)(fd, buf, len, buf_len);
 }
 
 interposed ssize_t readv(int fd, const struct iovec *iov, int nr)
 {
-	return marked(fd) && nr > 0 ? result(fuse_dev_read(fd, iov, (unsigned int)nr)) :
-				      REAL(readv)(fd, iov, nr);
+	return marked(fd) && nr > 0 ? result(fuse_dev_read(fd, iov, (unsigned int)nr))
+				    : REAL(readv)(fd, iov, nr);
 }
 
 interposed ssize_t write(int fd, const void *buf, size_t len)
@@ -63,11 +64,12 @@ interposed ssize_t write(int fd, const void *buf, size_t len)
 
 interposed ssize_t writev(int fd, const struct iovec *iov, int nr)
 {
-	return marked(fd) && nr > 0 ? result(fuse_dev_write(fd, iov, (unsigned int)nr)) :
-				      REAL(writev)(fd, iov, nr);
+	return marked(fd) && nr > 0 ? result(fuse_dev_write(fd, iov, (unsigned int)nr))
+				    : REAL(writev)(fd, iov, nr);
 }
 
-interposed ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t len, unsigned int flags)
+interposed ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t len,
+			  unsigned int flags)
 {
 	if (marked(out) && !off_in)
 		return result(fuse_dev_write_pipe(out, in, len, flags));
@@ -99,14 +101,15 @@ interposed int __poll_chk(struct pollfd *fds, nfds_t nr, int timeout, size_t fds
 	return REAL(__poll_chk)(fds, nr, timeout, fds_len);
 }
 
-interposed int ppoll(struct pollfd *fds, nfds_t nr, const struct timespec *timeout, const sigset_t *sigmask)
+interposed int ppoll(struct pollfd *fds, nfds_t nr, const struct timespec *timeout,
+		     const sigset_t *sigmask)
 {
 	note_polls(fds, nr);
 	return REAL(ppoll)(fds, nr, timeout, sigmask);
 }
 
-interposed int __ppoll_chk(struct pollfd *fds, nfds_t nr, const struct timespec *timeout, const sigset_t *sigmask,
-		size_t fds_len)
+interposed int __ppoll_chk(struct pollfd *fds, nfds_t nr, const struct timespec *timeout,
+			   const sigset_t *sigmask, size_t fds_len)
 {
 	if (nr <= fds_len / sizeof(*fds))
 		note_polls(fds, nr);
@@ -124,14 +127,15 @@ static void note_select(int nr, const fd_set *set)
 	}
 }
 
-interposed int select(int nr, fd_set *reads, fd_set *writes, fd_set *excepts, struct timeval *timeout)
+interposed int select(int nr, fd_set *reads, fd_set *writes, fd_set *excepts,
+		      struct timeval *timeout)
 {
 	note_select(nr, reads);
 	return REAL(select)(nr, reads, writes, excepts, timeout);
 }
 
-interposed int pselect(int nr, fd_set *reads, fd_set *writes, fd_set *excepts, const struct timespec *timeout,
-	    const sigset_t *sigmask)
+interposed int pselect(int nr, fd_set *reads, fd_set *writes, fd_set *excepts,
+		       const struct timespec *timeout, const sigset_t *sigmask)
 {
 	note_select(nr, reads);
 	return REAL(pselect)(nr, reads, writes, excepts, timeout, sigmask);

@@ -73,7 +73,8 @@ void marks_scan(int owner)
 	struct dirent *d;
 
 	while (dir && (d = readdir(dir))) {
-		int fd = atoi(d->d_name);
+		/* "." and ".." are 0, and not ours. */
+		int fd = (int)strtol(d->d_name, NULL, 10);
 
 		if (fd > 2 && fd != dirfd(dir))
 			mark_if_ours(fd, owner);

@@ -11,15 +11,15 @@
 void *real_find(const char *name);
 
 /** REAL - the function that we stand in front of; found at the first call, which may come before any constructor. */
-#define REAL(name)                                                       \
-	({                                                               \
-		static __typeof__(&name) _fn;                            \
-		__typeof__(&name) _got = READ_ONCE(_fn);                 \
-		if (unlikely(!_got)) {                                   \
-			_got = (__typeof__(&name))real_find(#name);      \
-			WRITE_ONCE(_fn, _got);                           \
-		}                                                        \
-		_got;                                                    \
+#define REAL(name)                                                  \
+	({                                                          \
+		static __typeof__(&name) _fn;                       \
+		__typeof__(&name) _got = READ_ONCE(_fn);            \
+		if (unlikely(!_got)) {                              \
+			_got = (__typeof__(&name))real_find(#name); \
+			WRITE_ONCE(_fn, _got);                      \
+		}                                                   \
+		_got;                                               \
 	})
 
 /** interposed - a function that the daemon calls in libc's place. */

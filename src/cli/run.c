@@ -313,9 +313,11 @@ static int run_serve(struct run *r)
 	if (r->served)
 		return 0;
 	if (r->in_process == RUN_INPROC_ALWAYS) {
-		cli_error("--in-process always: %s cannot be served in-process: it is linked statically or "
-			  "set-user-ID, or makes its system calls itself (Go)",
-			  r->command[0]);
+		cli_error(
+			"--in-process always: %s cannot be served in-process: it is linked "
+			"statically or "
+			"set-user-ID, or makes its system calls itself (Go)",
+			r->command[0]);
 		return -EOPNOTSUPP;
 	}
 	log_info("served through a channel, from outside the daemon's process");
@@ -485,8 +487,7 @@ static int run_main(struct run *r)
 	r->watch.fn = run_wake;
 	r->watch.ctx = r;
 	serve_on_signal(r->serve, run_signal, r);
-	if (run_inproc_new(&r->inproc, r->in_process, r->serve, r->opts, on_inproc_lost,
-			   r) < 0)
+	if (run_inproc_new(&r->inproc, r->in_process, r->serve, r->opts, on_inproc_lost, r) < 0)
 		return CLI_FAILED;
 	if (serve_listen(r->serve) < 0 || loop_add(serve_loop(r->serve), &r->watch, EPOLLIN) < 0)
 		return CLI_FAILED;

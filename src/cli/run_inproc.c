@@ -39,6 +39,9 @@
 #define KILL_MS	     5000
 #define LIBRARY_NAME "libfusewire-preload.so"
 
+static_assert(WORKER_UNIQUE == CHANNEL_UNIQUE_LIBRARY,
+	      "the channel passes the library's messages on");
+
 struct run_inproc {
 	struct serve *serve;
 	const struct device_options *opts;
@@ -58,7 +61,6 @@ struct run_inproc {
 
 /* What the keeper calls its back-ends. */
 static char tag_daemon, tag_fallback;
-
 
 int run_inproc_parse_mode(const char *text, enum run_inproc_mode *ret_mode)
 {
@@ -96,7 +98,7 @@ static int find_library(char *path, size_t cap)
 		snprintf(try, sizeof(try), "%s%s", self, places[i]);
 		/* ld.so splits the list at blanks and colons. */
 		if (realpath(try, real) && !strpbrk(real, " :") && strlen(real) < cap) {
-			strcpy(path, real);
+			memcpy(path, real, strlen(real) + 1);
 			return 0;
 		}
 	}
@@ -151,7 +153,8 @@ int run_inproc_new(struct run_inproc **ret_inproc, enum run_inproc_mode mode, st
 		return 0;
 	err = find_library(library, sizeof(library));
 	if (err && mode == RUN_INPROC_ALWAYS)
-		cli_error("--in-process always: %s is not installed beside this program", LIBRARY_NAME);
+		cli_error("--in-process always: %s is not installed beside this program",
+			  LIBRARY_NAME);
 	if (err)
 		return mode == RUN_INPROC_ALWAYS ? err : 0;
 	ri = calloc(1, sizeof(*ri));
@@ -286,7 +289,8 @@ static void on_backend_set(void *ctx, void *tag, int err)
 	if (err >= 0 || err == -ECANCELED)
 		return;
 	log_error("%s cannot take the driver's rings over: %s",
-		  tag == &tag_daemon ? "the daemon's device" : "our device in its place", strerror(-err));
+		  tag == &tag_daemon ? "the daemon's device" : "our device in its place",
+		  strerror(-err));
 	if (tag == &tag_daemon)
 		kill_daemon(ri);
 }
@@ -297,7 +301,9 @@ static void fill_attach(const struct run_inproc *ri, const struct service *chann
 	const struct device_config *device = &ri->opts->device;
 
 	*a = (struct worker_attach){
-		.hdr = { .len = sizeof(*a), .opcode = WORKER_OPCODE_ATTACH, .unique = WORKER_UNIQUE },
+		.hdr = { .len = sizeof(*a),
+			 .opcode = WORKER_OPCODE_ATTACH,
+			 .unique = WORKER_UNIQUE },
 		.version = WORKER_ATTACH_VERSION,
 		.log_level = ri->opts->log_level,
 		.nr_request_queues = device->nr_request_queues,
@@ -315,8 +321,8 @@ static void fill_attach(const struct run_inproc *ri, const struct service *chann
 }
 
 /* Give the daemon its ends. Return: 0 with our end of the vhost-user connection, or negative errno. */
-static int attach(struct run_inproc *ri, struct service *channel, const struct channel_limits *limits,
-		  int *ret_sock)
+static int attach(struct run_inproc *ri, struct service *channel,
+		  const struct channel_limits *limits, int *ret_sock)
 {
 	const struct fuse_in_header wake = {
 		.len = sizeof(wake),

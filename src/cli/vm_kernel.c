@@ -247,9 +247,10 @@ static int check_uml_registers(const char *version)
 		return 0;
 	/* EBX: bytes of what is switched on in this machine. */
 	if (__get_cpuid_count(0xd, 0, &eax, &ebx, &ecx, &edx) && ebx > UML_REGISTER_BYTES)
-		return vm_error("User-mode Linux %s cannot run on this processor: its registers take %u "
-				"bytes, and there is room for %u; leave out --uml for a QEMU guest",
-				version, ebx, UML_REGISTER_BYTES);
+		return vm_error(
+			"User-mode Linux %s cannot run on this processor: its registers take %u "
+			"bytes, and there is room for %u; leave out --uml for a QEMU guest",
+			version, ebx, UML_REGISTER_BYTES);
 #endif
 	return 0;
 }

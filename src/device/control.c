@@ -132,10 +132,9 @@ static void control_handle(struct device *dev, struct request *req)
 	control_quiesce(dev, deadline);
 	control_payback(dev);
 	if (req && req->fuse.op->opcode == FUSE_INIT)
-		err = dev->svc->unavailable ?
-			      -EIO :
-			      fuse_session_init(dev->session, &req->fuse, req->buf,
-						&dev->svc->init_out, &reply, &len);
+		err = dev->svc->unavailable ? -EIO
+					    : fuse_session_init(dev->session, &req->fuse, req->buf,
+								&dev->svc->init_out, &reply, &len);
 	if (req)
 		control_answer(req, err, &reply, len);
 	queue_resume_all(dev);

@@ -168,7 +168,8 @@ int fuse_init_accept(const void *msg, size_t len, uint64_t unique, struct fuse_i
 	return 0;
 }
 
-static void begin_session(struct fuse_session *session, bool swapped, uint32_t minor, uint64_t driver_flags, const struct fuse_init_out *daemon)
+static void begin_session(struct fuse_session *session, bool swapped, uint32_t minor,
+			  uint64_t driver_flags, const struct fuse_init_out *daemon)
 {
 	session->daemon_minor = daemon->minor;
 	/* A late reply of the session before may look at these. */

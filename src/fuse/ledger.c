@@ -426,8 +426,7 @@ static int add_aliased(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 		pthread_mutex_unlock(&s->lock);
 		err = 0;
 	} else {
-		err = ledger->generation ? -EEXIST
-					 : add_plain(ledger, epoch, *id, spare, owed);
+		err = ledger->generation ? -EEXIST : add_plain(ledger, epoch, *id, spare, owed);
 		if (err == -EEXIST)
 			err = add_alias(ledger, epoch, id, spare, owed);
 	}

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/iov.h"
@@ -91,7 +92,8 @@ static ssize_t gate_wait(struct gate *g)
 	return -EINTR;
 }
 
-static ssize_t gate_read_init(struct gate *g, const struct iovec *iov, unsigned int nr, bool nonblock)
+static ssize_t gate_read_init(struct gate *g, const struct iovec *iov, unsigned int nr,
+			      bool nonblock)
 {
 	char msg[sizeof(struct fuse_in_header) + sizeof(struct fuse_init_in)];
 	ssize_t ret = -ENODEV;
@@ -168,7 +170,13 @@ ssize_t gate_write(struct gate *g, const struct iovec *iov, unsigned int nr)
 
 ssize_t gate_write_pipe(struct gate *g, int pipe_fd, size_t len)
 {
-	if (gate_state(g) != GATE_SERVING)
+	char msg[sizeof(struct fuse_out_header) + sizeof(struct fuse_init_out)];
+	struct iovec iov = { .iov_base = msg, .iov_len = len };
+
+	if (likely(gate_state(g) == GATE_SERVING))
+		return inproc_write_pipe(worker_service(g->worker), pipe_fd, len);
+	/* The answer to INIT: the pipe holds it whole, or it is none. */
+	if (len > sizeof(msg) || read(pipe_fd, msg, len) != (ssize_t)len)
 		return -EINVAL;
-	return inproc_write_pipe(worker_service(g->worker), pipe_fd, len);
+	return gate_write_init(g, &iov, 1);
 }

@@ -24,7 +24,7 @@ void gate_set_mount(struct gate *gate, uint32_t max_read, bool read_only);
 ssize_t gate_read(struct gate *gate, const struct iovec *iov, unsigned int nr, bool nonblock);
 /** gate_write() - as inproc_write(); the answer to INIT starts the worker. */
 ssize_t gate_write(struct gate *gate, const struct iovec *iov, unsigned int nr);
-/** gate_write_pipe() - as inproc_write_pipe(). Return: also -EINVAL before INIT is answered. */
+/** gate_write_pipe() - as inproc_write_pipe(), and gate_write(). */
 ssize_t gate_write_pipe(struct gate *gate, int pipe_fd, size_t len);
 /** gate_worker() - NULL until INIT is answered. */
 struct worker *gate_worker(struct gate *gate);

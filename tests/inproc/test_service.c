@@ -50,7 +50,9 @@ static unsigned int seen(struct daemon *d, uint32_t opcode)
 
 static ssize_t answer(struct daemon *d, uint64_t unique, int error, const void *body, size_t len)
 {
-	struct fuse_out_header out = { .len = (uint32_t)(sizeof(out) + len), .error = error, .unique = unique };
+	struct fuse_out_header out = { .len = (uint32_t)(sizeof(out) + len),
+				       .error = error,
+				       .unique = unique };
 	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)(uintptr_t)body, len } };
 
 	return inproc_write(d->svc, iov, len ? 2 : 1);
@@ -96,7 +98,8 @@ static void count_forgets(struct daemon *d, uint32_t opcode, const uint8_t *args
 	if (opcode == FUSE_FORGET)
 		n = ((const struct fuse_forget_in *)(const void *)args)->nlookup;
 	else
-		for (uint32_t i = 0; i < ((const struct fuse_batch_forget_in *)(const void *)args)->count; i++)
+		for (uint32_t i = 0;
+		     i < ((const struct fuse_batch_forget_in *)(const void *)args)->count; i++)
 			n += ((const struct fuse_forget_one *)(const void *)(args + 8))[i].nlookup;
 	__atomic_add_fetch(&d->nr_forgotten, n, __ATOMIC_SEQ_CST);
 }
@@ -126,7 +129,8 @@ static void handle(struct daemon *d, const uint8_t *msg, ssize_t len)
 		count_forgets(d, hdr.opcode, args);
 		break;
 	case FUSE_INTERRUPT:
-		__atomic_store_n(&d->interrupted, ((const struct fuse_interrupt_in *)(const void *)args)->unique,
+		__atomic_store_n(&d->interrupted,
+				 ((const struct fuse_interrupt_in *)(const void *)args)->unique,
 				 __ATOMIC_RELEASE);
 		break;
 	case FUSE_LOOKUP:
@@ -193,7 +197,8 @@ static void on_destroyed(void *ctx)
 static void daemon_start(struct daemon *d, unsigned int nr_threads)
 {
 	for (unsigned int i = 0; i < nr_threads; i++)
-		assert_int_equal(pthread_create(&d->threads[d->nr_threads++], NULL, daemon_main, d), 0);
+		assert_int_equal(pthread_create(&d->threads[d->nr_threads++], NULL, daemon_main, d),
+				 0);
 }
 
 static struct daemon *daemon_new(struct inproc_config *config, unsigned int nr_threads)
@@ -256,7 +261,8 @@ static int rig_getattr(struct rig *rig, uint64_t nodeid)
 {
 	struct fuse_getattr_in in = {};
 	struct fuse_attr_out out = {};
-	int err = rig_call(rig, 1, FUSE_GETATTR, nodeid, &in, sizeof(in), sizeof(out), &out, sizeof(out));
+	int err = rig_call(rig, 1, FUSE_GETATTR, nodeid, &in, sizeof(in), sizeof(out), &out,
+			   sizeof(out));
 
 	if (!err)
 		assert_true(out.attr.ino == nodeid);
@@ -557,10 +563,11 @@ static void test_interrupt_reaches_the_daemon(void **state)
 
 	open_one(d->rig, &node, &fh);
 	__atomic_store_n(&d->hold, true, __ATOMIC_RELEASE);
-	interrupt.unique = rig_send(d->rig, 2, rig_slot(d->rig, 0), FUSE_GETATTR, node, &in, sizeof(in),
-				    sizeof(struct fuse_attr_out));
+	interrupt.unique = rig_send(d->rig, 2, rig_slot(d->rig, 0), FUSE_GETATTR, node, &in,
+				    sizeof(in), sizeof(struct fuse_attr_out));
 	assert_true(wait_for(&d->nr_of[FUSE_GETATTR], 1));
-	rig_send(d->rig, 0, rig_slot(d->rig, 1), FUSE_INTERRUPT, 0, &interrupt, sizeof(interrupt), 0);
+	rig_send(d->rig, 0, rig_slot(d->rig, 1), FUSE_INTERRUPT, 0, &interrupt, sizeof(interrupt),
+		 0);
 	while (!__atomic_load_n(&d->interrupted, __ATOMIC_ACQUIRE) && clock_now_ns() < end)
 		usleep(500);
 	assert_true(__atomic_load_n(&d->interrupted, __ATOMIC_ACQUIRE) != 0);
@@ -582,8 +589,8 @@ static void test_limits(void **state)
 	assert_int_equal(rig_read(d->rig, node, fh, 500, 8000), 0);
 	assert_int_equal(seen(d, FUSE_READ), 3);
 	args[sizeof(mkdir_in)] = 'x';
-	assert_int_equal(rig_call(d->rig, 1, FUSE_MKDIR, 1, args, sizeof(args), sizeof(struct fuse_entry_out),
-				  NULL, 0),
+	assert_int_equal(rig_call(d->rig, 1, FUSE_MKDIR, 1, args, sizeof(args),
+				  sizeof(struct fuse_entry_out), NULL, 0),
 			 -EROFS);
 	assert_int_equal(seen(d, FUSE_MKDIR), 0);
 	daemon_free(d);
@@ -614,7 +621,8 @@ static void test_poller(void **state)
 
 	inproc_poll_begin(d->svc);
 	assert_int_equal(d->readable, 0);
-	rig_send(d->rig, 1, rig_slot(d->rig, 0), FUSE_INIT, 0, &init, sizeof(init), sizeof(struct fuse_init_out));
+	rig_send(d->rig, 1, rig_slot(d->rig, 0), FUSE_INIT, 0, &init, sizeof(init),
+		 sizeof(struct fuse_init_out));
 	rig_wait(d->rig, 1, NULL);
 	for (int i = 0; i < 50; i++) {
 		assert_int_equal(inproc_read(d->svc, &iov, 1, true), -EAGAIN);
@@ -663,8 +671,8 @@ static void test_free_under_load(void **state)
 
 		open_one(d->rig, &node, &fh);
 		for (unsigned int n = 0; n < 32; n++)
-			rig_send(d->rig, 1 + n % 2, rig_slot(d->rig, n), FUSE_GETATTR, node, &in, sizeof(in),
-				 sizeof(struct fuse_attr_out));
+			rig_send(d->rig, 1 + n % 2, rig_slot(d->rig, n), FUSE_GETATTR, node, &in,
+				 sizeof(in), sizeof(struct fuse_attr_out));
 		daemon_free(d);
 	}
 }

@@ -26,10 +26,15 @@ MAY_INCLUDE = {
     "filter": BELOW_SERVICE,
     "service/null": BELOW_SERVICE,
     "service/dir": BELOW_SERVICE,
-    "service/channel": BELOW_SERVICE,
-    "service/inproc": BELOW_SERVICE,
+    # What the kernel would keep from any daemon.
+    "service/rules": BELOW_SERVICE,
+    "service/channel": BELOW_SERVICE | {"service/rules"},
+    "service/inproc": BELOW_SERVICE | {"service/rules"},
+    "service/gone": BELOW_SERVICE,
     # The relay drives another device: it has our driver side and the front-end of vhost-user.
     "service/relay": BELOW_SERVICE | {"virtio", "vhost"},
+    # A device with its transport, for a process of its own: joins the two as the command does.
+    "worker": BELOW_TRANSPORT | {"fuse", "device", "vhost", "service/inproc"},
     # A daemon's start gives a channel; neither side knows the other.
     "launch": {"base", "fuse"},
     # Forwards messages; knows rings only by their record of what is in flight.

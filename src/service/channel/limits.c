@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #include "service/channel/private.h"
-#include "service/rules.h"
+#include "service/rules/rules.h"
 
 bool limits_cut_forget(const struct channel *ch, struct request *req)
 {

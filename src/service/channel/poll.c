@@ -78,7 +78,8 @@ bool channel_poll(struct service *svc)
 
 	if (!READ_ONCE(ch->nr_slots_used) || pthread_mutex_trylock(&ch->work_lock))
 		return false;
-	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX && READ_ONCE(ch->state) == CHANNEL_READY; i++)
+	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX && READ_ONCE(ch->state) == CHANNEL_READY;
+	     i++)
 		found |= READ_ONCE(ch->sockets[i].fd) >= 0 && poll_socket(ch, i);
 	if (found && READ_ONCE(ch->fifo_head))
 		channel_send_queued(ch);

@@ -12,7 +12,7 @@
 #include "base/fd.h"
 #include "base/iov.h"
 #include "service/channel/private.h"
-#include "service/rules.h"
+#include "service/rules/rules.h"
 
 #ifndef UIO_MAXIOV
 #define UIO_MAXIOV 1024

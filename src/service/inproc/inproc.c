@@ -49,8 +49,8 @@ ssize_t inproc_read(struct service *svc, const struct iovec *iov, unsigned int n
 	do {
 		ret = lead_next(ip, nonblock, cancel_state == PTHREAD_CANCEL_ENABLE, &item);
 		if (ret == 0)
-			ret = item.note ? read_note(item.note, iov, nr) :
-					  message_copy(ip, item.req, iov, nr);
+			ret = item.note ? read_note(item.note, iov, nr)
+					: message_copy(ip, item.req, iov, nr);
 	} while (ret == 0);
 	if (ret > 0)
 		left_ns = clock_now_ns();
@@ -58,7 +58,8 @@ ssize_t inproc_read(struct service *svc, const struct iovec *iov, unsigned int n
 	return ret;
 }
 
-static struct inproc_note *note_new(uint32_t opcode, uint64_t unique, const void *args, uint32_t len)
+static struct inproc_note *note_new(uint32_t opcode, uint64_t unique, const void *args,
+				    uint32_t len)
 {
 	struct inproc_note *note = calloc(1, sizeof(*note));
 	struct fuse_in_header hdr = {
@@ -187,7 +188,8 @@ int inproc_new(struct service **ret_svc, const struct inproc_config *config)
 	ip->svc.ops = &inproc_ops;
 	ip->svc.init_out = config->init_out;
 	ip->config = *config;
-	ip->nr_cpus = sched_getaffinity(0, sizeof(cpus), &cpus) < 0 ? 1 : (unsigned)CPU_COUNT(&cpus);
+	ip->nr_cpus =
+		sched_getaffinity(0, sizeof(cpus), &cpus) < 0 ? 1 : (unsigned)CPU_COUNT(&cpus);
 	err = lead_init(ip);
 	if (err < 0) {
 		inproc_free(&ip->svc);

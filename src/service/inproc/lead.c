@@ -209,9 +209,12 @@ static void waiter_cancelled(void *arg)
 		while (*p != w)
 			p = &(*p)->next;
 		*p = w->next;
-	} else if (!wake_one(ip)) {
+	} else {
 		/* Woken and cancelled at once: what we were woken for is somebody else's. */
-		alert_guard(ip);
+		if (ip->nr_pending)
+			call_reader(ip);
+		else if (!wake_one(ip))
+			alert_guard(ip);
 	}
 	pthread_mutex_unlock(&ip->lock);
 	sem_destroy(&w->sem);

@@ -8,7 +8,7 @@
 
 #include "base/iov.h"
 #include "service/inproc/private.h"
-#include "service/rules.h"
+#include "service/rules/rules.h"
 
 /* Bytes of a message that is cut to the daemon's buffer: BATCH_FORGET. */
 #define MESSAGE_CUT_MAX 8192u
@@ -72,8 +72,8 @@ static int split_begin(const struct inproc *ip, struct request *req)
 	return 0;
 }
 
-static ssize_t copy_split_part(const struct inproc *ip, struct request *req, const struct iovec *iov,
-			       unsigned int nr)
+static ssize_t copy_split_part(const struct inproc *ip, struct request *req,
+			       const struct iovec *iov, unsigned int nr)
 {
 	struct inproc_slot *slot = request_service_data(req);
 	struct inproc_split *split = slot->split;
@@ -121,7 +121,8 @@ static int message_check(const struct inproc *ip, struct request *req, size_t ro
  * The caller was counted as busy with @req, and is not afterwards. Once `owed` is set the request may end at any
  * moment: nothing of it is touched after that.
  */
-ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec *iov, unsigned int nr)
+ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec *iov,
+		     unsigned int nr)
 {
 	struct inproc_slot *slot = request_service_data(req);
 	const struct fuse_in_header *hdr = request_header(req);

@@ -157,7 +157,8 @@ void lead_wake_all(struct inproc *ip);
 
 /* message.c */
 /** message_copy() - give a request to the daemon. Return: bytes; 0: it was ended instead, look for another. */
-ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec *iov, unsigned int nr);
+ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec *iov,
+		     unsigned int nr);
 
 /* reply.c */
 /** reply_take() - the reply of @req is now the caller's to give. Return: it was still owed. */

@@ -2,7 +2,7 @@
 /*
  * What the kernel would keep from any daemon: changes of a read-only mount, and messages that its buffer would cut.
  */
-#include "service/rules.h"
+#include "service/rules/rules.h"
 
 #include <fcntl.h>
 #include <string.h>

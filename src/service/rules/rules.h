@@ -2,8 +2,8 @@
 /*
  * What the kernel would keep from any daemon: changes of a read-only mount, and messages that its buffer would cut.
  */
-#ifndef FUSEWIRE_SERVICE_RULES_H
-#define FUSEWIRE_SERVICE_RULES_H
+#ifndef FUSEWIRE_SERVICE_RULES_RULES_H
+#define FUSEWIRE_SERVICE_RULES_RULES_H
 
 #include "device/service.h"
 
@@ -19,7 +19,7 @@ bool must_check rules_changes(const struct request *req);
  *
  * Return: bytes of message; 0 when all were sent, or not even one fits.
  */
-size_t must_check rules_forget_message(const struct request *req, uint32_t done, void *buf, size_t cap,
-				       uint32_t *ret_nr);
+size_t must_check rules_forget_message(const struct request *req, uint32_t done, void *buf,
+				       size_t cap, uint32_t *ret_nr);
 
 #endif
