@@ -59,6 +59,16 @@ struct run_inproc {
 	int server_fd; /* pidfd of the daemon, or -1 */
 };
 
+/* A library with a sanitizer in it can only be loaded into a program that has the same one. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 /* What the keeper calls its back-ends. */
 static char tag_daemon, tag_fallback;
 
@@ -149,7 +159,7 @@ int run_inproc_new(struct run_inproc **ret_inproc, enum run_inproc_mode mode, st
 	int err;
 
 	*ret_inproc = NULL;
-	if (mode == RUN_INPROC_NEVER)
+	if (mode == RUN_INPROC_NEVER || (SANITIZED && mode == RUN_INPROC_AUTO))
 		return 0;
 	err = find_library(library, sizeof(library));
 	if (err && mode == RUN_INPROC_ALWAYS)

@@ -18,7 +18,7 @@ from mounting import FUSEWIRE, Mount, Process, is_mounted, no_fuse, wait_for  # 
 pytestmark = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
 
 GUEST_SUITE, HAMMER = os.environ["GUEST_SUITE"], os.environ["HAMMER"]
-HAMMER_SECONDS = os.environ.get("HAMMER_SECONDS", "0.5")
+HAMMER_SECONDS = os.environ.get("HAMMER_SECONDS", "0.3")
 PROGRAMS = {"passthrough": os.environ.get("EXAMPLE_PASSTHROUGH"), "empty": os.environ.get("EXAMPLE_EMPTY"),
             "memfuse": os.environ["MEMFUSE"]}
 
@@ -74,9 +74,9 @@ def local(top, words):
 
 
 @contextlib.contextmanager
-def served(top, words):
-    """Served through the channel."""
-    with Process(["run", "--socket", str(top / "socket"), "--tag", "t"],
+def served(top, words, in_process="never"):
+    """Served by `fusewire run`."""
+    with Process(["run", "--in-process", in_process, "--socket", str(top / "socket"), "--tag", "t"],
                  ["--", *command(top, words, top / "daemon")]) as device:
         device.wait_ready()
         yield str(top / "socket")
@@ -84,13 +84,41 @@ def served(top, words):
 
 
 @contextlib.contextmanager
-def channel(top, words):
+def channel(top, words, in_process="never"):
     """Served through the channel, and mounted with `fusewire mount`."""
-    with served(top, words) as socket, Mount(socket, top / "mnt") as mount:
+    with served(top, words, in_process) as socket, Mount(socket, top / "mnt") as mount:
         mount.wait_ready()
         yield top / "mnt"
         subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
         assert mount.process.wait(20) == 0, mount.text()
+
+
+@contextlib.contextmanager
+def inproc(top, words):
+    """As channel(), from within the daemon's process."""
+    with channel(top, words, "always") as mnt:
+        yield mnt
+
+
+@contextlib.contextmanager
+def by_hand(top, words):
+    """The library preloaded by hand: no fusewire run."""
+    env = {**os.environ, "LD_PRELOAD": os.environ["PRELOAD_LIBRARY"], "FUSEWIRE_SOCKET": str(top / "socket"),
+           "FUSEWIRE_TAG": "t"}
+    process = subprocess.Popen(command(top, words, top / "daemon"), stdin=subprocess.DEVNULL, env=env)
+    try:
+        assert wait_for(lambda: (top / "socket").exists()), "no socket"
+        with Mount(str(top / "socket"), top / "mnt") as mount:
+            mount.wait_ready()
+            yield top / "mnt"
+            subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
+            assert mount.process.wait(20) == 0, mount.text()
+        process.terminate()
+        assert process.wait(20) == 0
+        assert not (top / "socket").exists()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def check(*argv):
@@ -99,8 +127,13 @@ def check(*argv):
     return done.stdout
 
 
-@pytest.mark.parametrize("way", [local, channel])
-@pytest.mark.parametrize("daemon", DAEMONS)
+# By hand, the library stands for open and mount, too: a few daemons that differ in how they read and write.
+BY_HAND = ["passthrough-splice", "passthrough-clone", "memfuse", "memfuse-select", "memfuse-epoll", "memfuse-clone"]
+WAYS = [(way, daemon) for daemon in DAEMONS for way in (local, channel, inproc, by_hand)
+        if way is not by_hand or daemon in BY_HAND]
+
+
+@pytest.mark.parametrize("way, daemon", WAYS, ids=[f"{daemon}-{way.__name__}" for way, daemon in WAYS])
 def test_suite_and_load(top, way, daemon):
     words = DAEMONS[daemon]
     with way(top, words) as mnt:
@@ -161,6 +194,39 @@ def test_passthrough_remote_flock(top):
             with pytest.raises(subprocess.TimeoutExpired):
                 waiting.wait(0.3)
         assert waiting.wait(10) == 0
+
+
+def test_attached(top):
+    """fusewire_attach(): one's own file system, without a mount."""
+    if "EXAMPLE_ATTACHED" not in os.environ:
+        pytest.skip("built without libfuse 3.14")
+    process = subprocess.Popen([os.environ["EXAMPLE_ATTACHED"], str(top / "socket"), "t"], stderr=subprocess.PIPE, text=True)
+    try:
+        assert wait_for(lambda: (top / "socket").exists()), "no socket"
+        for _ in range(2):
+            with Mount(str(top / "socket"), top / "mnt") as mount:
+                mount.wait_ready()
+                assert os.listdir(top / "mnt") == ["motd"]
+                assert "in another process's memory" in (top / "mnt" / "motd").read_text()
+                with pytest.raises(FileNotFoundError):
+                    (top / "mnt" / "x").read_text()
+                subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
+                assert mount.process.wait(20) == 0, mount.text()
+        process.terminate()
+        assert process.wait(20) == 0
+        assert not (top / "socket").exists()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_attached_where_it_cannot(top):
+    if "EXAMPLE_ATTACHED" not in os.environ:
+        pytest.skip("built without libfuse 3.14")
+    for socket, tag in ((top / "none" / "socket", "t"), (top / "socket", "t" * 37)):
+        done = subprocess.run([os.environ["EXAMPLE_ATTACHED"], str(socket), tag], stderr=subprocess.PIPE, text=True, timeout=20)
+        assert done.returncode == 1 and str(socket) in done.stderr
+    assert not (top / "socket").exists()
 
 
 def test_empty(top):
