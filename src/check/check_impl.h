@@ -146,9 +146,9 @@ bool fs_next_entry(const struct ask *ask, uint32_t *at, char *ret_name, uint64_t
 /*
  * hostile.c: what every malformed input ends with. Is the back-end alive, and does a fresh session work?
  * @p: where it was sent; NULL: on a connection that is closed
- * @reaction: what the device did, "" if that is not known
+ * @seen: what the device did
  */
-enum check_status check_survived(struct check *c, struct peer *p, const char *reaction);
+enum check_status check_survived(struct check *c, struct peer *p, const char *seen);
 /* A connection to be hostile on. NULL: check_no_peer(). */
 struct peer *check_victim(struct check *c, const struct peer_setup *setup);
 

@@ -39,15 +39,18 @@ static bool has_died(struct check *c, bool gone, char *how, size_t size)
 	return ended == CHECK_CRASHED;
 }
 
-enum check_status check_survived(struct check *c, struct peer *p, const char *reaction)
+enum check_status check_survived(struct check *c, struct peer *p, const char *seen)
 {
 	const struct peer_setup fresh = { .format = VIRTQ_SPLIT, .queue_size = 64, .nr_queues = 2 };
 	bool gone = p && peer_is_gone(p), hangs = p && !gone && !peer_answers(p);
 	char how[CHECK_DETAIL_BYTES / 2] = "";
+	char reaction[CHECK_DETAIL_BYTES / 2];
 	unsigned int nr_restarts;
 	struct peer *next;
 	int err;
 
+	/* It may be the connection's own text. */
+	snprintf(reaction, sizeof(reaction), "%s", seen);
 	/* Gone while it was asked: that is no hang. */
 	if (hangs && peer_is_gone(p)) {
 		gone = true;
