@@ -15,7 +15,9 @@
 #include "real.h"
 
 /* poll(2) is declared to write only what it is given, so the compiler believes that it was not filled before. */
+#if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 
 /* What fortified programs call. The C library has no header for them. */
 ssize_t __read_chk(int fd, void *buf, size_t len, size_t buf_len);
