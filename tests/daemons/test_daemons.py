@@ -36,7 +36,8 @@ def test_suite(world, record_property):
     local = world.suite_local()
     with world.served() as s, s.mount() as m:
         here = world.suite(m.mountpoint)
-    assert here == local
+    world.expect(here, local)
+    record_property("command", " ".join(world.server.fuse_command("/mnt/x")))
     if world.source:
         assert here == w.read_all(world.source) or "." in local["content"]
         record_property("suite", "reads the same")
