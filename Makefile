@@ -16,6 +16,12 @@ check:
 	scripts/install-deps build test
 	scripts/check
 
+# Every FUSE file system that we can get, against real servers; writes docs/daemons.md.
+check-daemons:
+	scripts/install-deps build test daemons
+	$(MAKE) build
+	scripts/check-daemons
+
 demo:
 	scripts/install-deps build demo
 	$(MAKE) build
@@ -34,9 +40,10 @@ help:
 	@echo 'make build      compile to build/; the program is build/src/cli/fusewire'
 	@echo 'make demo       sshfs, unmodified, mounted in a virtual machine over virtio-fs (as root: installs packages)'
 	@echo 'make check      all tests (as root: installs packages)'
+	@echo 'make check-daemons  every FUSE file system of docs/daemons.md, which it writes anew (as root; an hour or more)'
 	@echo 'make install    to PREFIX, /usr/local unless it says otherwise'
 	@echo 'make deps       only install the packages that build, tests and demo need'
 	@echo 'make format     run clang-format over the C files'
 	@echo 'make clean      remove the build folders'
 
-.PHONY: build deps check demo install format clean help
+.PHONY: build deps check check-daemons demo install format clean help

@@ -106,6 +106,13 @@ class World:
         remove(mountpoint, "suite")
         return results
 
+    def expect(self, found, local):
+        """The same as here, but for what is listed as different, which must be."""
+        for name in self.description.differs:
+            assert found[name] != local[name], f"{name}: the same now; take it off the list"
+        left_out = self.description.differs
+        assert {n: r for n, r in found.items() if n not in left_out} == {n: r for n, r in local.items() if n not in left_out}
+
     def suite_local(self):
         """The same on this machine's /dev/fuse: once."""
         if self.suite_results is None:
