@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The network file systems that are tested: what is behind each, and what it does by its nature."""
+"""The file systems that are tested: what is behind each, and what it does by its nature."""
 import contextlib
 import os
 
 import ceph
 import gluster
 import juicefs
+import local
 import moosefs
 import s3
 
@@ -14,10 +15,20 @@ class Description:
     """@start: makes, from a state folder, a context manager whose value has fuse_command(mountpoint, *options)
     @shared: several mounts of it at once agree about what is closed
     @suite_options: of the guest suite
+    @package: Debian package, whose version the table shows
+    @library: that it speaks FUSE with
+    @program: name of the process that serves, where it is not the command's
+    @user: an ordinary user can start it
+    @read_only: option by which it is mounted without writing; None where there is none
+    @limits: what the table says of it
     """
 
-    def __init__(self, start, shared=False, suite_options=()):
+    def __init__(self, start, shared=False, suite_options=(), package=None, library="", program=None, user=False,
+                 read_only=None, limits=""):
         self.start, self.shared, self.suite_options = start, shared, list(suite_options)
+        self.package = package or getattr(start, "package", "")
+        self.library, self.program, self.user, self.limits = library, program, user, limits
+        self.read_only = read_only
 
 
 class Posix:
@@ -77,3 +88,34 @@ SERVERS = {
     "s3fs": Description(s3fs_on_gateway),
     "s3fs-radosgw": Description(s3fs_on_radosgw),
 }
+
+# @user: not where the file system takes privilege by its nature (devices, extended attributes of trust).
+RO = ("-o", "ro")
+LOCAL = {
+    "sshfs": Description(local.Sshfs, library="libfuse 3", user=True, read_only=RO),
+    "bindfs": Description(local.Bindfs, library="libfuse 2", user=True, read_only=RO),
+    "mergerfs": Description(local.Mergerfs, library="libfuse 2, its own", user=True, read_only=RO),
+    "unionfs-fuse": Description(local.UnionfsFuse, library="libfuse 2", user=True, read_only=RO),
+    "fuse-overlayfs": Description(local.FuseOverlayfs, library="libfuse 3", user=True, read_only=RO),
+    "squashfuse": Description(local.Squashfuse, library="libfuse 3", user=True),
+    "squashfuse_ll": Description(local.SquashfuseLl, library="libfuse 3, low level", user=True),
+    "archivemount": Description(local.Archivemount, library="libfuse 2", user=True),
+    "encfs": Description(local.Encfs, library="libfuse 2", user=True),
+    "ntfs-3g": Description(local.Ntfs3g, library="libfuse 2, its own", read_only=RO),
+    "fuse2fs": Description(local.Fuse2fs, library="libfuse 2", user=True, read_only=RO),
+    "gocryptfs": Description(local.Gocryptfs, library="go-fuse", user=True, read_only=("-ro",)),
+    "rclone mount": Description(local.Rclone, library="bazil.org/fuse", user=True, read_only=("--read-only",)),
+    "rclone mount2": Description(local.RcloneMount2, library="go-fuse", user=True, read_only=("--read-only",)),
+    "restic mount": Description(local.Restic, library="bazil.org/fuse", user=True),
+    "borg mount": Description(local.Borg, library="python3-llfuse", user=True),
+    "passthrough": Description(local.Example, package="libfuse3-dev", library="libfuse 3", user=True, read_only=RO),
+    "passthrough_fh": Description(local.PassthroughFh, package="libfuse3-dev", library="libfuse 3", user=True, read_only=RO),
+    "passthrough_ll": Description(local.PassthroughLl, package="libfuse3-dev", library="libfuse 3, low level", user=True,
+                                  read_only=RO),
+    "fusexmp": Description(local.Fusexmp, package="libfuse-dev", library="libfuse 2", user=True, read_only=RO),
+    "fusexmp_fh": Description(local.FusexmpFh, package="libfuse-dev", library="libfuse 2", user=True, read_only=RO),
+    "examples/passthrough": Description(local.Passthrough, library="libfuse 3, low level, splice", user=True, read_only=RO),
+}
+ALL = {**LOCAL, **SERVERS}
+# What every commit is tested with.
+FAST = ["bindfs", "sshfs", "gocryptfs", "mergerfs", "fuse-overlayfs", "squashfuse", "rclone mount"]

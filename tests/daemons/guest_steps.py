@@ -1,21 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the daemons' tests do in virtual machines, beside the guest suite."""
 import contextlib
-import re
 
 from serving import guest
-
-MIB = 1 << 20
-
-
-def boots(served):
-    """The guest reboots twice with a file open; how often it came up, by what it wrote to the file system."""
-    script = ("echo boot >>/mnt/t/boots; n=$(wc -l </mnt/t/boots); "
-              "exec 5</mnt/t/boots; [ $n -lt 3 ] && reboot -f; rm /mnt/t/boots; echo boots: $n")
-    done = guest.vm(["--allow-reboot"], backends=[served], command=[script], timeout=200)
-    found = re.search(rb"boots: (\d+)", done.stdout)
-    print(done.stderr.decode(errors="replace")[-3000:])
-    return int(found.group(1)) if found else 0
 
 
 def share(one, other):

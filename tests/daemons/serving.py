@@ -14,6 +14,8 @@ from guest import FUSEWIRE, GUEST_SUITE, wait_for  # noqa: E402
 
 START_SECONDS = 90
 END_SECONDS = 60
+# How the daemon meets the device, where it is said: FUSEWIRE_IN_PROCESS is never, auto or always.
+WAY = ["--in-process", os.environ["FUSEWIRE_IN_PROCESS"]] if os.environ.get("FUSEWIRE_IN_PROCESS") else []
 
 
 def is_mounted(path):
@@ -93,14 +95,15 @@ class Served(Process):
     """`fusewire run` of a daemon. Also what guest.vm() calls a back-end."""
 
     queues = 2
-    tag = "t"
 
-    def __init__(self, folder, name, command, *options):
-        self.folder, self.name = folder, name
+    def __init__(self, folder, name, command, *options, tag="t", wrap=(), program=None):
+        """@wrap: what `fusewire run` itself is started with; @program: name of the daemon's process"""
+        self.folder, self.name, self.tag = folder, name, tag
+        self.program = program or os.path.basename(command[0])
         self.socket = os.path.join(folder, name + ".sock")
         super().__init__(os.path.join(folder, name + ".log"),
-                         [FUSEWIRE, "run", "--socket", self.socket, "--tag", self.tag, "--queues", str(self.queues),
-                          *options, "--", *command])
+                         [*wrap, FUSEWIRE, "run", "--socket", self.socket, "--tag", self.tag,
+                          "--queues", str(self.queues), *WAY, *options, "--", *command])
         try:
             self.wait_ready(lambda: os.path.exists(self.socket))
         except BaseException:
@@ -112,24 +115,24 @@ class Served(Process):
                        os.path.join(self.folder, self.name))
 
     def daemon_pid(self):
-        """The process that holds the daemon's end, below us: the one that was started last."""
-        return newest_below(self.process.pid)
+        """The daemon, wherever it is below us: by its name, and of several processes the one that was started last."""
+        below = descendants(self.process.pid)
+        named = [pid for pid, name in below if name == self.program[:15]]
+        return max(named or [pid for pid, _ in below], default=None)
 
 
-def newest_below(pid):
-    """The youngest process that descends from @pid and is no child of `fusewire` itself alone."""
-    found = None
-    todo = [pid]
-    while todo:
-        parent = todo.pop()
-        try:
-            for task in os.listdir(f"/proc/{parent}/task"):
-                with open(f"/proc/{parent}/task/{task}/children", encoding="ascii") as f:
-                    children = [int(n) for n in f.read().split()]
-                todo += children
-                found = max([found or 0, *children]) or None
-        except OSError:
-            continue
+def descendants(pid):
+    """[(pid, name of the process)]"""
+    found = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as f:
+                for child in f.read().split():
+                    with open(f"/proc/{child}/comm", encoding="utf-8", errors="replace") as comm:
+                        found.append((int(child), comm.read().strip()))
+                    found += descendants(int(child))
+    except OSError:
+        pass
     return found
 
 
@@ -147,14 +150,6 @@ def suite_here(mountpoint, options):
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False)
     results = parse_suite(done.stdout)
     assert results, done.stdout
-    return results
-
-
-def suite_in_guest(served, options):
-    done = guest.vm(["--add", GUEST_SUITE], backends=[served], timeout=600,
-                    command=["guest_suite", *options, f"/mnt/{served.tag}", "suite-in-guest"])
-    results = parse_suite(done.stdout.decode(errors="replace"))
-    assert results, (done.stdout, done.stderr[-3000:], served.text())
     return results
 
 
