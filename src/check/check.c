@@ -104,16 +104,19 @@ static int revive(struct check *c, int err, int try)
 static int try_peer(struct check *c, const struct peer_setup *setup, struct peer **ret_peer,
 		    const char **ret_why)
 {
+	struct peer *p = NULL;
 	int err = 0;
 
-	for (int try = 0; try < CONNECT_TRIES; try++) {
-		err = peer_new(ret_peer, c->config->path, setup, &c->seen, ret_why);
-		if (err == 0)
-			(*ret_peer)->serial = ++c->peer_serial;
-		if (err == 0 || revive(c, err, try) < 0)
+	for (int try = 0; try < CONNECT_TRIES && !p; try++) {
+		err = peer_new(&p, c->config->path, setup, &c->seen, ret_why);
+		if (err < 0 && revive(c, err, try) < 0)
 			break;
 	}
-	return err;
+	if (!p)
+		return err;
+	p->serial = ++c->peer_serial;
+	*ret_peer = p;
+	return 0;
 }
 
 static struct peer *no_peer(struct check *c, const char *why, int err)
@@ -234,7 +237,8 @@ static void run_rule(struct check *c, const struct check_rule *rule, struct chec
 {
 	c->detail = row->detail;
 	c->rule = rule;
-	if (c->lost || is_interrupted(c)) {
+	/* What only sums up needs nobody. */
+	if ((c->lost || is_interrupted(c)) && rule->turn != TURN_LAST) {
 		row->status = check_end(c, CHECK_NOT_CHECKED, "%s",
 					c->lost ? c->lost_how : "interrupted");
 		return;
@@ -290,7 +294,7 @@ static int look_at_offer(struct check *c, const char **ret_why)
 	struct check_report *r = c->report;
 	int sock, err = try_peer(c, &c->shared_setup, &c->shared, ret_why);
 
-	if (err < 0)
+	if (!c->shared)
 		return err;
 	r->fuse_minor = c->shared->init.minor;
 	r->fuse_flags = c->shared->flags;
@@ -349,9 +353,9 @@ int check_run(struct check_report **ret_report, const struct check_config *confi
 	}
 	name_rows(c.report, config->hostile);
 	run_turn(&c, TURN_SHARED, &done);
-	run_turn(&c, TURN_SHARED_LAST, &done);
 	c.detail = detail;
 	check_fs_clean(&c);
+	run_turn(&c, TURN_SHARED_LAST, &done);
 	run_turn(&c, TURN_OWN, &done);
 	run_turn(&c, TURN_LAST, &done);
 	c.ends_with_front_end = c.nr_restarts > 0;

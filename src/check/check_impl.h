@@ -59,6 +59,7 @@ struct check_fs {
 	bool read_only; /* no directory of our own could be made; why_read_only says why */
 	int why_read_only;
 	bool scratch_made;
+	bool closed; /* nothing is made any more */
 	char scratch_name[48];
 	uint64_t scratch;
 	uint64_t file; /* a file that may be written; 0: none */
@@ -114,7 +115,7 @@ enum check_status check_error(struct check *c, struct peer *p, int err, const ch
 
 /* fs.c: find or make what the opcodes work on, on the shared connection. NULL: check_no_peer(). */
 struct check_fs *check_fs(struct check *c);
-/* Remove all that was made. */
+/* Remove all that was made; from then on nothing is made any more. */
 void check_fs_clean(struct check *c);
 /* Requests of the file system, waited for. Return: 0; the errno that was answered; errors of peer_ask(). */
 int fs_ask(struct peer *p, struct ask *ask);

@@ -358,7 +358,7 @@ static int make_file(struct check_fs *fs)
 	if (err != -ENOSYS)
 		return err;
 	err = fs_mknod(fs->peer, fs->scratch, "file", S_IFREG | 0644, &entry);
-	if (err < 0)
+	if (err)
 		return err;
 	fs->file = entry.nodeid;
 	return fs_open(fs->peer, FUSE_OPEN, fs->file, O_RDWR, &fs->file_fh);
@@ -370,13 +370,13 @@ static int find_scratch(struct check_fs *fs)
 	struct fuse_entry_out entry;
 	int err = fs_lookup(fs->peer, FUSE_ROOT_ID, fs->scratch_name, &entry);
 
-	if (err < 0)
+	if (err)
 		return err;
 	fs->scratch = entry.nodeid;
 	err = fs_lookup(fs->peer, fs->scratch, "file", &entry);
 	if (err == -ENOENT)
 		return make_file(fs);
-	if (err < 0)
+	if (err)
 		return err;
 	fs->file = entry.nodeid;
 	return fs_open(fs->peer, FUSE_OPEN, fs->file, O_RDWR, &fs->file_fh);
@@ -391,7 +391,7 @@ static void prepare(struct check *c)
 	look_around(fs);
 	if (fs->scratch_made) {
 		err = find_scratch(fs);
-	} else if (!fs->read_only) {
+	} else if (!fs->read_only && !fs->closed) {
 		err = make_scratch(fs);
 		fs->scratch_made = err == 0;
 		fs->read_only = err < 0;
@@ -401,7 +401,7 @@ static void prepare(struct check *c)
 	} else {
 		err = 0;
 	}
-	if (err < 0 || fs->read_only)
+	if (err < 0 || !fs->scratch_made)
 		fs->file = 0;
 	if (!fs->file && c->config->file && borrow_file(fs, c->config->file) < 0)
 		fs->file = 0;
@@ -462,6 +462,7 @@ void check_fs_clean(struct check *c)
 	struct check_fs *fs;
 	int err = 1;
 
+	c->fs.closed = true;
 	if (!c->fs.scratch_made || c->lost)
 		return;
 	fs = check_fs(c);

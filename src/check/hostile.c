@@ -10,6 +10,8 @@
 
 /* How long a process that was seen to go is given to be gone. */
 #define EXIT_MS 1000
+/* One that closed only the connection is not waited for. */
+#define GLANCE_MS 20
 
 struct peer *check_victim(struct check *c, const struct peer_setup *setup)
 {
@@ -27,11 +29,11 @@ struct peer *check_victim(struct check *c, const struct peer_setup *setup)
  */
 static bool has_died(struct check *c, bool gone, char *how, size_t size)
 {
-	bool likely_gone = gone || c->ends_with_front_end;
+	int wait_ms = c->ends_with_front_end ? EXIT_MS : gone ? GLANCE_MS : 0;
 	int ended = -1;
 
 	if (c->config->ended)
-		ended = c->config->ended(c->config->ctx, likely_gone ? EXIT_MS : 0, how, size);
+		ended = c->config->ended(c->config->ctx, wait_ms, how, size);
 	if (ended == CHECK_FAILED)
 		return gone || !c->ends_with_front_end;
 	return ended == CHECK_CRASHED;
@@ -42,6 +44,7 @@ enum check_status check_survived(struct check *c, struct peer *p, const char *re
 	const struct peer_setup fresh = { .format = VIRTQ_SPLIT, .queue_size = 64, .nr_queues = 2 };
 	bool gone = p && peer_is_gone(p), hangs = p && !gone && !peer_answers(p);
 	char how[CHECK_DETAIL_BYTES / 2] = "";
+	unsigned int nr_restarts;
 	struct peer *next;
 	int err;
 
@@ -55,7 +58,14 @@ enum check_status check_survived(struct check *c, struct peer *p, const char *re
 		c->report->died = true;
 		return check_fails(c, "%s; the back-end died: %s", reaction, how);
 	}
+	nr_restarts = c->nr_restarts;
 	next = check_peer(c, &fresh);
+	/* A crash can take its time. */
+	if (c->nr_restarts != nr_restarts && !c->ends_with_front_end) {
+		c->report->died = true;
+		return check_fails(c, "%s; the back-end was gone and had to be started again",
+				   reaction);
+	}
 	if (!next && c->lost)
 		return check_fails(c, "%s; the back-end is gone", reaction);
 	if (!next) {

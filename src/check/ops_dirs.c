@@ -282,9 +282,10 @@ static bool with_xattr(struct check *c, struct check_fs *fs, enum check_status *
 		return false;
 	}
 	err = set_xattr(fs, fs->scratch, 0);
-	if (err < 0)
-		*ret_status = check_error(c, fs->peer, err, "SETXATTR");
-	return err == 0;
+	if (!err)
+		return true;
+	*ret_status = check_error(c, fs->peer, err, "SETXATTR");
+	return false;
 }
 
 enum check_status op_setxattr(struct check *c, struct check_fs *fs)

@@ -30,17 +30,12 @@ enum check_status op_destroy(struct check *c, struct check_fs *fs)
 	int err;
 
 	/* The session is over afterwards, and with it all nodes of those who share it. */
-	check_fs_clean(c);
-	if (!c->shared)
-		return check_fails(c, "the session was lost before");
+	fs->peer = NULL;
 	err = fs_ask(c->shared, &ask);
 	if (err < 0)
 		return check_error(c, c->shared, err, "DESTROY");
 	err = peer_init(c->shared, FIRST_QUEUE);
-	if (err < 0)
-		return check_error(c, c->shared, err, "INIT behind it");
-	c->fs.peer = NULL;
-	return check_holds(c);
+	return err < 0 ? check_error(c, c->shared, err, "INIT behind it") : check_holds(c);
 }
 
 enum check_status op_interrupt(struct check *c, struct check_fs *fs)

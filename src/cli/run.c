@@ -30,6 +30,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "cli/cli.h"
+#include "cli/run_inproc.h"
 #include "cli/run_mount.h"
 #include "cli/serve.h"
 #include "launch/launch.h"
@@ -62,6 +63,7 @@ enum run_option {
 	RUN_OPTION_RESTART = DEVICE_OPTION_END,
 	RUN_OPTION_STOP_TIMEOUT,
 	RUN_OPTION_PLACEHOLDER,
+	RUN_OPTION_IN_PROCESS,
 	RUN_OPTION_HELP,
 };
 
@@ -69,6 +71,9 @@ enum run_option {
  * @part_ns: how long one step of stopping may take
  * @events: bits of enum run_event, set by other threads
  * @attached: a socket was handed to the channel and not reported lost
+ * @inproc: NULL where nothing is served in-process
+ * @limits: of the daemon's mount; set before it is attached
+ * @in_daemon: the daemon is served from its own process
  * @status: exit status when the command ended; as a shell has it
  */
 struct run {
@@ -76,10 +81,13 @@ struct run {
 	char **command;
 	bool restart;
 	enum launch_placeholder placeholder;
+	enum run_inproc_mode in_process;
 	uint64_t part_ns;
 	struct serve *serve;
 	struct service *svc;
 	struct launch *launch;
+	struct run_inproc *inproc;
+	struct channel_limits limits;
 	struct loop_watch watch;
 	struct loop_timer timer;
 	unsigned int events;
@@ -89,6 +97,7 @@ struct run {
 
 	bool ready;
 	bool served;
+	bool in_daemon;
 	bool stopping;
 	bool exited;
 	uint64_t ready_ns;
@@ -101,6 +110,7 @@ static const struct option run_options[] = {
 	{ "restart", no_argument, NULL, RUN_OPTION_RESTART },
 	{ "stop-timeout", required_argument, NULL, RUN_OPTION_STOP_TIMEOUT },
 	{ "placeholder", required_argument, NULL, RUN_OPTION_PLACEHOLDER },
+	{ "in-process", required_argument, NULL, RUN_OPTION_IN_PROCESS },
 	{ "help", no_argument, NULL, RUN_OPTION_HELP },
 	{},
 };
@@ -115,6 +125,9 @@ static void run_help(void)
 	       "  --placeholder WHEN     auto, always or never: let COMMAND find a file system on "
 	       "its\n"
 	       "                         mount point, in mounts of its own (default auto)\n"
+	       "  --in-process WHEN      auto, always or never: serve COMMAND from within its own "
+	       "process\n"
+	       "                         (default auto: where that works)\n"
 	       "  --help                 this text\n\n" DEVICE_OPTIONS_HELP);
 }
 
@@ -148,6 +161,13 @@ static void on_lost(void *ctx, const char *why)
 	run_report(r, RUN_LOST);
 }
 
+static void on_library(void *ctx, const void *msg, size_t len)
+{
+	struct run *r = ctx;
+
+	run_inproc_library(r->inproc, msg, len);
+}
+
 static int on_mounted(void *ctx, const struct launch_mount *mnt, int fd)
 {
 	const struct channel_limits limits = {
@@ -157,6 +177,8 @@ static int on_mounted(void *ctx, const struct launch_mount *mnt, int fd)
 	struct run *r = ctx;
 	int err;
 
+	if (!__atomic_load_n(&r->attached, __ATOMIC_ACQUIRE))
+		r->limits = limits;
 	__atomic_store_n(&r->attached, true, __ATOMIC_RELEASE);
 	err = channel_attach(r->svc, fd, &limits);
 	if (err == -EBUSY) {
@@ -201,6 +223,7 @@ static int run_launch(struct run *r)
 
 	r->ready = false;
 	r->exited = false;
+	run_inproc_begin(r->inproc);
 	err = launch_start(&r->launch, r->command, r->placeholder, &events, r, &why);
 	if (err)
 		cli_error("%s: %s: %s", r->command[0], why, strerror(-err));
@@ -259,6 +282,23 @@ static void run_command_ended(struct run *r)
 		serve_end(r->serve, r->status);
 }
 
+static int run_serve_in_daemon(struct run *r)
+{
+	int err;
+
+	if (!run_inproc_offered(r->inproc)) {
+		cli_error("%s was served in-process before, and cannot be any more", r->command[0]);
+		return -EOPNOTSUPP;
+	}
+	err = run_inproc_take_over(r->inproc, r->svc, &r->limits,
+				   __atomic_load_n(&r->server, __ATOMIC_RELAXED));
+	if (err)
+		return err;
+	r->in_daemon = true;
+	r->served = true;
+	return 0;
+}
+
 static int run_serve(struct run *r)
 {
 	int err;
@@ -266,10 +306,19 @@ static int run_serve(struct run *r)
 	r->ready = true;
 	r->ready_ns = clock_now_ns();
 	launch_set_server(r->launch, __atomic_load_n(&r->server, __ATOMIC_RELAXED));
-	if (r->served) {
+	if (r->served)
 		log_info("the daemon is there again");
+	if (r->in_daemon || (!r->served && run_inproc_offered(r->inproc)))
+		return run_serve_in_daemon(r);
+	if (r->served)
 		return 0;
+	if (r->in_process == RUN_INPROC_ALWAYS) {
+		cli_error("--in-process always: %s cannot be served in-process: it is linked statically or "
+			  "set-user-ID, or makes its system calls itself (Go)",
+			  r->command[0]);
+		return -EOPNOTSUPP;
 	}
+	log_info("served through a channel, from outside the daemon's process");
 	err = serve_start(r->serve, r->svc);
 	if (err)
 		return err;
@@ -361,15 +410,17 @@ static bool run_await(struct run *r, unsigned int events, uint64_t ns)
 /* End the daemon as an unmount would, or by SIGTERM, and wait until nothing is left. */
 static void run_shutdown(struct run *r)
 {
-	bool unmounted = false;
+	bool unmounted = r->in_daemon;
 
 	r->stopping = true;
 	if (!r->launch)
 		return;
-	if (channel_stop(r->svc) == 0 &&
-	    !run_await(r, RUN_STOPPED | RUN_LOST | RUN_EXITED, r->part_ns))
+	if (r->in_daemon)
+		run_inproc_end(r->inproc, r->part_ns);
+	else if (channel_stop(r->svc) == 0 &&
+		 !run_await(r, RUN_STOPPED | RUN_LOST | RUN_EXITED, r->part_ns))
 		log_warn("the daemon does not answer DESTROY");
-	if (r->launch && __atomic_load_n(&r->attached, __ATOMIC_ACQUIRE))
+	if (r->launch && !r->in_daemon && __atomic_load_n(&r->attached, __ATOMIC_ACQUIRE))
 		unmounted = launch_unmount(r->launch) == 0;
 	if (r->launch)
 		launch_finish(r->launch, r->part_ns, !unmounted);
@@ -383,7 +434,10 @@ static void run_shutdown(struct run *r)
 static int run_prepare(struct run *r)
 {
 	struct channel_config config = {
-		.events = { .ready = on_ready, .stopped = on_stopped, .lost = on_lost },
+		.events = { .ready = on_ready,
+			    .stopped = on_stopped,
+			    .lost = on_lost,
+			    .library = on_library },
 		.ctx = r,
 		.poll_ns = 0,
 	};
@@ -410,6 +464,15 @@ static int run_prepare(struct run *r)
 	return err;
 }
 
+/* The library in the daemon's process could not serve, or the daemon has died. */
+static void on_inproc_lost(void *ctx)
+{
+	struct run *r = ctx;
+
+	if (r->launch && !r->stopping)
+		launch_finish(r->launch, r->part_ns, true);
+}
+
 static int run_main(struct run *r)
 {
 	int err = serve_new(&r->serve, r->opts);
@@ -422,6 +485,9 @@ static int run_main(struct run *r)
 	r->watch.fn = run_wake;
 	r->watch.ctx = r;
 	serve_on_signal(r->serve, run_signal, r);
+	if (run_inproc_new(&r->inproc, r->in_process, r->serve, r->opts, on_inproc_lost,
+			   r) < 0)
+		return CLI_FAILED;
 	if (serve_listen(r->serve) < 0 || loop_add(serve_loop(r->serve), &r->watch, EPOLLIN) < 0)
 		return CLI_FAILED;
 	if (run_launch(r) < 0)
@@ -439,6 +505,7 @@ static int run_start(struct run *r)
 		loop_timer_cancel(serve_loop(r->serve), &r->timer);
 		loop_remove(serve_loop(r->serve), &r->watch);
 	}
+	run_inproc_stop(r->inproc);
 	/* The session is paid back while the daemon is there; then the daemon goes. */
 	serve_free(r->serve);
 	r->serve = NULL;
@@ -447,6 +514,7 @@ static int run_start(struct run *r)
 		if (!status)
 			status = r->status;
 	}
+	run_inproc_free(r->inproc);
 	if (r->svc)
 		r->svc->ops->free(r->svc);
 	close_fd(&r->watch.fd);
@@ -493,6 +561,10 @@ int cli_run(int argc, char **argv)
 			break;
 		case RUN_OPTION_PLACEHOLDER:
 			if (run_parse_placeholder(optarg, &r.placeholder) < 0)
+				return CLI_USAGE;
+			break;
+		case RUN_OPTION_IN_PROCESS:
+			if (run_inproc_parse_mode(optarg, &r.in_process) < 0)
 				return CLI_USAGE;
 			break;
 		case RUN_OPTION_HELP:

@@ -165,11 +165,23 @@ void serve_notify_ready(int fd)
 	notify_systemd();
 }
 
+int serve_listen_fd(const struct serve *s)
+{
+	return s->opts->socket_path ? s->listener.fd : s->opts->listen_fd;
+}
+
+void serve_announce(struct serve *s)
+{
+	log_info("serving tag '%s' on %s", s->opts->device.tag,
+		 s->opts->socket_path ? s->opts->socket_path : "the given descriptor");
+	serve_notify_ready(s->opts->ready_fd);
+}
+
 int serve_start(struct serve *s, struct service *svc)
 {
 	struct vhost_server_config config = {
 		.loop = s->loop,
-		.listen_fd = s->opts->socket_path ? s->listener.fd : s->opts->listen_fd,
+		.listen_fd = serve_listen_fd(s),
 		.inband_notifications = s->opts->inband_notifications,
 	};
 	int err = device_new(&s->dev, &s->opts->device, svc);
@@ -184,9 +196,7 @@ int serve_start(struct serve *s, struct service *svc)
 		cli_error("cannot serve on the socket: %s", strerror(-err));
 		return err;
 	}
-	log_info("serving tag '%s' on %s", s->opts->device.tag,
-		 s->opts->socket_path ? s->opts->socket_path : "the given descriptor");
-	serve_notify_ready(s->opts->ready_fd);
+	serve_announce(s);
 	return 0;
 }
 

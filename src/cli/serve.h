@@ -46,6 +46,11 @@ int must_check serve_listen(struct serve *serve);
  */
 int must_check serve_start(struct serve *serve, struct service *svc);
 
+/** serve_listen_fd() - the listening socket, of serve_listen() or the user's. */
+int serve_listen_fd(const struct serve *serve);
+/** serve_announce() - it is served: say so in the log, to --ready-fd and NOTIFY_SOCKET. serve_start() does it itself. */
+void serve_announce(struct serve *serve);
+
 /**
  * serve_notify_ready() - tell whoever started us that we are ready: a line to @fd, and systemd's NOTIFY_SOCKET.
  * @fd: of --ready-fd, closed here; -1 for none

@@ -9,6 +9,9 @@
 #include "cli/vm.h"
 
 #include <dirent.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -227,6 +230,30 @@ static int find_debian(const char *series, struct vm_kernel *ret_kernel)
 	return 0;
 }
 
+/*
+ * Before 6.13, User-mode Linux has room for so many bytes of a process's extended registers, and panics when the kernel
+ * below it has more of them (AMX) to hand out: HOST_FP_SIZE in its arch/x86/um/user-offsets.c.
+ */
+#define UML_REGISTER_BYTES 2696u
+
+/* Return: 0, or an error after a message. */
+static int check_uml_registers(const char *version)
+{
+#if defined(__x86_64__)
+	unsigned int major = 0, minor = 0, eax, ebx, ecx, edx;
+
+	if (sscanf(version, "%u.%u", &major, &minor) == 2 &&
+	    (major > 6 || (major == 6 && minor >= 13)))
+		return 0;
+	/* EBX: bytes of what is switched on in this machine. */
+	if (__get_cpuid_count(0xd, 0, &eax, &ebx, &ecx, &edx) && ebx > UML_REGISTER_BYTES)
+		return vm_error("User-mode Linux %s cannot run on this processor: its registers take %u "
+				"bytes, and there is room for %u; leave out --uml for a QEMU guest",
+				version, ebx, UML_REGISTER_BYTES);
+#endif
+	return 0;
+}
+
 static int find_uml(const struct vm_options *opt, struct vm_kernel *ret_kernel)
 {
 	const char *program = opt->kernel ? opt->kernel : UML_PROGRAM;
@@ -240,6 +267,9 @@ static int find_uml(const struct vm_options *opt, struct vm_kernel *ret_kernel)
 			"program with --kernel",
 			program);
 	version[strcspn(version, "\n")] = '\0';
+	rc = check_uml_registers(version);
+	if (rc)
+		return rc;
 	ret_kernel->modules = opt->modules ? vm_asprintf("%s", opt->modules)
 					   : vm_asprintf("%s/%s", UML_MODULES, version);
 	ret_kernel->image = vm_asprintf("%s", program);

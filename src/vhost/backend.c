@@ -30,6 +30,23 @@ int vhost_event_fd_check(int fd)
 	return fd_set_nonblock(fd, true);
 }
 
+int vhost_channel_send(int fd, bool is_pipe, const struct vhost_msg *msg)
+{
+	const size_t bytes = sizeof(msg->header) + msg->header.size;
+	char buf[sizeof(msg->header) + sizeof(msg->payload)];
+	ssize_t n;
+
+	if (!is_pipe)
+		return vhost_send(fd, msg);
+	/* One write of less than PIPE_BUF bytes: all or nothing. */
+	memcpy(buf, &msg->header, sizeof(msg->header));
+	memcpy(buf + sizeof(msg->header), &msg->payload, msg->header.size);
+	do {
+		n = write(fd, buf, bytes);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : 0;
+}
+
 /* With the lock held. The channel is closed when nobody listens any more. */
 static void backend_send_locked(struct vhost_session *s, const struct vhost_msg *msg)
 {
@@ -37,21 +54,7 @@ static void backend_send_locked(struct vhost_session *s, const struct vhost_msg 
 
 	if (s->backend_fd < 0)
 		return;
-	if (s->backend_pipe) {
-		const size_t bytes = sizeof(msg->header) + msg->header.size;
-		char buf[sizeof(msg->header) + sizeof(msg->payload)];
-		ssize_t n;
-
-		/* One write of less than PIPE_BUF bytes: all or nothing. */
-		memcpy(buf, &msg->header, sizeof(msg->header));
-		memcpy(buf + sizeof(msg->header), &msg->payload, msg->header.size);
-		do {
-			n = write(s->backend_fd, buf, bytes);
-		} while (n < 0 && errno == EINTR);
-		err = n < 0 ? -errno : 0;
-	} else {
-		err = vhost_send(s->backend_fd, msg);
-	}
+	err = vhost_channel_send(s->backend_fd, s->backend_pipe, msg);
 	if (err == 0)
 		return;
 	log_warn_ratelimited(s->ratelimit, "vhost-user: cannot send message %u: %s",

@@ -21,13 +21,15 @@
 #include "base/cleanup.h"
 #include "vhost/session.h"
 
-#define ROW(id, fn, smin, smax, fmin, fmax, feat, kind) \
-	[VHOST_USER_##id] = { #id, fn, smin, smax, fmin, fmax, feat, VHOST_REPLY_##kind }
+#define ROW(id, fn, smin, smax, fmin, fmax, feat, ...) \
+	[VHOST_USER_##id] = { #id, fn, smin, smax, fmin, fmax, feat, __VA_ARGS__ }
+/* What a front-end waits for: kind, payload bytes and descriptors of the reply. */
+#define ACK			VHOST_REPLY_ACK, U64, U64, 0
+#define ANSWER(rmin, rmax, fds) VHOST_REPLY_ALWAYS, rmin, rmax, fds
 /* A message of a feature that we never offer: known by name, refused. */
-#define NOT_OFFERED(id) \
-	[VHOST_USER_##id] = { #id, NULL, 0, 0, 0, 0, VHOST_NO_FEATURE, VHOST_REPLY_ACK }
-#define F(name) VHOST_USER_PROTOCOL_F_##name
-#define NONE	VHOST_NO_FEATURE
+#define NOT_OFFERED(id) [VHOST_USER_##id] = { #id, NULL, 0, 0, 0, 0, VHOST_NO_FEATURE, ACK }
+#define F(name)		VHOST_USER_PROTOCOL_F_##name
+#define NONE		VHOST_NO_FEATURE
 
 enum {
 	U64 = sizeof(uint64_t),
@@ -45,37 +47,37 @@ enum {
 /* clang-format off */
 static const struct vhost_msg_info requests[VHOST_USER_REQUEST_END] = {
 	/*  message               handler                  payload bytes     fds   needs                   waits for */
-	ROW(GET_FEATURES,          vhost_get_features,          0, 0,             0, 0, NONE,                   ALWAYS),
+	ROW(GET_FEATURES,          vhost_get_features,          0, 0,             0, 0, NONE,                   ANSWER(U64, U64, 0)),
 	ROW(SET_FEATURES,          vhost_set_features,          U64, U64,         0, 0, NONE,                   ACK),
 	ROW(SET_OWNER,             vhost_set_owner,             0, 0,             0, 0, NONE,                   ACK),
 	ROW(RESET_OWNER,           vhost_reset_owner,           0, 0,             0, 0, NONE,                   ACK),
 	ROW(SET_MEM_TABLE,         vhost_set_mem_table,         MEM_MIN, MEM_MAX, 0, 8, NONE,                   ACK),
 	ROW(SET_LOG_BASE,          vhost_set_log_base,          sizeof(struct vhost_log),
-							sizeof(struct vhost_log),         1, 1, F(LOG_SHMFD),           ALWAYS),
+							sizeof(struct vhost_log),         1, 1, F(LOG_SHMFD),           ANSWER(0, U64, 0)),
 	ROW(SET_LOG_FD,            vhost_set_log_fd,            0, U64,           0, 1, NONE,                   ACK),
 	ROW(SET_VRING_NUM,         vhost_set_vring_num,         STATE, STATE,     0, 0, NONE,                   ACK),
 	ROW(SET_VRING_ADDR,        vhost_set_vring_addr,        ADDR, ADDR,       0, 0, NONE,                   ACK),
 	ROW(SET_VRING_BASE,        vhost_set_vring_base,        STATE, STATE,     0, 0, NONE,                   ACK),
-	ROW(GET_VRING_BASE,        vhost_get_vring_base,        STATE, STATE,     0, 0, NONE,                   ALWAYS),
+	ROW(GET_VRING_BASE,        vhost_get_vring_base,        STATE, STATE,     0, 0, NONE,                   ANSWER(STATE, STATE, 0)),
 	ROW(SET_VRING_KICK,        vhost_set_vring_kick,        U64, U64,         0, 1, NONE,                   ACK),
 	ROW(SET_VRING_CALL,        vhost_set_vring_call,        U64, U64,         0, 1, NONE,                   ACK),
 	ROW(SET_VRING_ERR,         vhost_set_vring_err,         U64, U64,         0, 1, NONE,                   ACK),
-	ROW(GET_PROTOCOL_FEATURES, vhost_get_protocol_features, 0, 0,             0, 0, NONE,                   ALWAYS),
+	ROW(GET_PROTOCOL_FEATURES, vhost_get_protocol_features, 0, 0,             0, 0, NONE,                   ANSWER(U64, U64, 0)),
 	ROW(SET_PROTOCOL_FEATURES, vhost_set_protocol_features, U64, U64,         0, 0, NONE,                   ACK),
-	ROW(GET_QUEUE_NUM,         vhost_get_queue_num,         0, 0,             0, 0, F(MQ),                  ALWAYS),
+	ROW(GET_QUEUE_NUM,         vhost_get_queue_num,         0, 0,             0, 0, F(MQ),                  ANSWER(U64, U64, 0)),
 	ROW(SET_VRING_ENABLE,      vhost_set_vring_enable,      STATE, STATE,     0, 0, NONE,                   ACK),
 	ROW(SET_BACKEND_REQ_FD,    vhost_set_backend_req_fd,    0, 0,             1, 1, F(BACKEND_REQ),         ACK),
-	ROW(GET_CONFIG,            vhost_get_config,            CFG_MIN, CFG_MAX, 0, 0, F(CONFIG),              ALWAYS),
+	ROW(GET_CONFIG,            vhost_get_config,            CFG_MIN, CFG_MAX, 0, 0, F(CONFIG),              ANSWER(0, CFG_MAX, 0)),
 	ROW(SET_CONFIG,            vhost_set_config,            CFG_MIN, CFG_MAX, 0, 0, F(CONFIG),              ACK),
-	ROW(GET_INFLIGHT_FD,       vhost_get_inflight_fd,       INF_MIN, INF_MAX, 0, 0, F(INFLIGHT_SHMFD),      ALWAYS),
+	ROW(GET_INFLIGHT_FD,       vhost_get_inflight_fd,       INF_MIN, INF_MAX, 0, 0, F(INFLIGHT_SHMFD),      ANSWER(INF_MIN, INF_MAX, 1)),
 	ROW(SET_INFLIGHT_FD,       vhost_set_inflight_fd,       INF_MIN, INF_MAX, 1, 1, F(INFLIGHT_SHMFD),      ACK),
 	ROW(RESET_DEVICE,          vhost_reset_device,          0, 0,             0, 0, F(RESET_DEVICE),        ACK),
 	ROW(VRING_KICK,            vhost_vring_kick,            STATE, STATE,     0, 0, F(INBAND_NOTIFICATIONS), ACK),
-	ROW(GET_MAX_MEM_SLOTS,     vhost_get_max_mem_slots,     0, 0,             0, 0, F(CONFIGURE_MEM_SLOTS), ALWAYS),
+	ROW(GET_MAX_MEM_SLOTS,     vhost_get_max_mem_slots,     0, 0,             0, 0, F(CONFIGURE_MEM_SLOTS), ANSWER(U64, U64, 0)),
 	ROW(ADD_MEM_REG,           vhost_add_mem_reg,           REG, REG,         1, 1, F(CONFIGURE_MEM_SLOTS), ACK),
 	ROW(REM_MEM_REG,           vhost_rem_mem_reg,           REG, REG,         0, 1, F(CONFIGURE_MEM_SLOTS), ACK),
 	ROW(SET_STATUS,            vhost_set_status,            U64, U64,         0, 0, F(STATUS),              ACK),
-	ROW(GET_STATUS,            vhost_get_status,            0, 0,             0, 0, F(STATUS),              ALWAYS),
+	ROW(GET_STATUS,            vhost_get_status,            0, 0,             0, 0, F(STATUS),              ANSWER(U64, U64, 0)),
 	NOT_OFFERED(SEND_RARP),
 	NOT_OFFERED(NET_SET_MTU),
 	NOT_OFFERED(IOTLB_MSG),
@@ -110,6 +112,12 @@ void vhost_msg_close_fds(struct vhost_msg *msg)
 void vhost_receiver_init(struct vhost_receiver *rx)
 {
 	memset(rx, 0, sizeof(*rx));
+}
+
+void vhost_receiver_init_replies(struct vhost_receiver *rx)
+{
+	vhost_receiver_init(rx);
+	rx->replies = true;
 }
 
 void vhost_receiver_fini(struct vhost_receiver *rx)
@@ -155,19 +163,20 @@ static int receiver_check_header(struct vhost_receiver *rx)
 
 	if ((h->flags & VHOST_FLAG_VERSION_MASK) != VHOST_FLAG_VERSION)
 		return receiver_refuse(rx, "protocol version is not 1");
-	if (h->flags & VHOST_FLAG_REPLY)
-		return receiver_refuse(rx, "a reply where a request must be");
+	if (!!(h->flags & VHOST_FLAG_REPLY) != rx->replies)
+		return receiver_refuse(rx, rx->replies ? "a request where a reply must be"
+						       : "a reply where a request must be");
 	if (!info)
 		return receiver_refuse(rx, "unknown message");
 	if (!info->handler)
 		return receiver_refuse(rx, "message of a feature that is not offered");
-	if (h->size < info->size_min)
+	if (h->size < (rx->replies ? info->reply_min : info->size_min))
 		return receiver_refuse(rx, "payload too short");
-	if (h->size > info->size_max)
+	if (h->size > (rx->replies ? info->reply_max : info->size_max))
 		return receiver_refuse(rx, "payload too long");
-	if (rx->msg.nr_fds < info->fds_min)
+	if (rx->msg.nr_fds < (rx->replies ? 0 : info->fds_min))
 		return receiver_refuse(rx, "file descriptors missing");
-	if (rx->msg.nr_fds > info->fds_max)
+	if (rx->msg.nr_fds > (rx->replies ? info->reply_fds_max : info->fds_max))
 		return receiver_refuse(rx, "too many file descriptors");
 	return 0;
 }
@@ -230,7 +239,8 @@ int vhost_receive(struct vhost_receiver *rx, int sock, struct vhost_msg *ret_msg
 			continue;
 		}
 		*ret_msg = rx->msg;
-		vhost_receiver_init(rx);
+		memset(&rx->msg, 0, sizeof(rx->msg));
+		rx->got = 0;
 		return 1;
 	}
 }

@@ -61,6 +61,9 @@ typedef int (*vhost_handler)(struct vhost_session *session, struct vhost_msg *ms
  * @fds_max: most descriptors
  * @feature: protocol feature that must have been negotiated, or VHOST_NO_FEATURE
  * @reply: what the front-end waits for
+ * @reply_min: smallest payload of the reply, bytes
+ * @reply_max: largest payload of the reply, bytes
+ * @reply_fds_max: most descriptors that the reply carries
  */
 struct vhost_msg_info {
 	const char *name;
@@ -71,6 +74,9 @@ struct vhost_msg_info {
 	uint8_t fds_max;
 	uint8_t feature;
 	enum vhost_reply_kind reply;
+	uint8_t reply_min;
+	uint16_t reply_max;
+	uint8_t reply_fds_max;
 };
 
 /** vhost_msg_info() - the row of message @request. Return: NULL for a number that no spec has. */
@@ -80,16 +86,20 @@ const struct vhost_msg_info *vhost_msg_info(uint32_t request);
  * struct vhost_receiver - puts one message after another together from a stream.
  * @msg: the message under way
  * @got: bytes of header and payload so far
+ * @replies: the stream carries a back-end's replies, not a front-end's requests
  * @error: what was wrong, after -EPROTO; static text
  */
 struct vhost_receiver {
 	struct vhost_msg msg;
 	size_t got;
+	bool replies;
 	const char *error;
 };
 
-/** vhost_receiver_init() - before the first message. */
+/** vhost_receiver_init() - before the first message of a front-end. */
 void vhost_receiver_init(struct vhost_receiver *rx);
+/** vhost_receiver_init_replies() - before the first reply of a back-end. */
+void vhost_receiver_init_replies(struct vhost_receiver *rx);
 /** vhost_receiver_fini() - close descriptors of a message that was not complete. */
 void vhost_receiver_fini(struct vhost_receiver *rx);
 
@@ -98,11 +108,11 @@ void vhost_receiver_fini(struct vhost_receiver *rx);
  * @sock: stream socket
  * @ret_msg: the complete message; the caller closes the descriptors left in it
  *
- * The header is checked as soon as it is complete, before the payload is waited for: version, no reply bit, known
- * number, payload within the table's sizes. Descriptors belong to the first bytes of a message.
+ * The header is checked as soon as it is complete, before the payload is waited for: version, reply bit, known
+ * number, payload within the table's sizes for this direction. Descriptors belong to the first bytes of a message.
  *
  * Return: 1 with a message; 0 when more must come first; -EPIPE at the end of the stream; -EPROTO with
- * @rx->error for what no front-end may send; negative errno of recvmsg(2).
+ * @rx->error for what no peer may send; negative errno of recvmsg(2).
  */
 int must_check vhost_receive(struct vhost_receiver *rx, int sock, struct vhost_msg *ret_msg);
 
@@ -115,5 +125,35 @@ int must_check vhost_receive(struct vhost_receiver *rx, int sock, struct vhost_m
  * Return: 0; -EAGAIN; -EMSGSIZE; negative errno of sendmsg(2).
  */
 int must_check vhost_send(int sock, const struct vhost_msg *msg);
+
+/** VHOST_NO_CANCEL - vhost_ask()'s @cancel_fd: nothing cuts the wait short. */
+#define VHOST_NO_CANCEL (-1)
+
+/**
+ * vhost_ask() - as a front-end: send a message and wait for its reply.
+ * @sock: stream socket to the back-end
+ * @rx: made by vhost_receiver_init_replies(); no message is under way in it
+ * @msg: the message; descriptors stay the caller's
+ * @deadline_ns: CLOCK_MONOTONIC
+ * @cancel_fd: give up when this becomes readable, or VHOST_NO_CANCEL
+ * @ret_reply: the reply, whose descriptors the caller closes; NULL: none is due, return once the message is sent
+ *
+ * After an error the stream is of no more use. Context: blocks.
+ *
+ * Return: 0; -EPIPE or -ECONNRESET when the back-end is gone; -ETIMEDOUT; -ECANCELED; -EPROTO with @rx->error; negative errno.
+ */
+int must_check vhost_ask(int sock, struct vhost_receiver *rx, const struct vhost_msg *msg,
+			 uint64_t deadline_ns, int cancel_fd, struct vhost_msg *ret_reply);
+
+/**
+ * vhost_channel_send() - send a message on the channel of SET_BACKEND_REQ_FD.
+ * @fd: socket, or pipe (User-mode Linux); non-blocking
+ *
+ * Return: 0; -EAGAIN when it is full; else it is of no more use: negative errno.
+ */
+int must_check vhost_channel_send(int fd, bool is_pipe, const struct vhost_msg *msg);
+
+/** vhost_event_fd_check() - may @fd be waited on or signalled (eventfd, pipe, socket)? Makes it non-blocking. Return: 0, -EINVAL or negative errno. */
+int must_check vhost_event_fd_check(int fd);
 
 #endif

@@ -192,8 +192,6 @@ extern const struct transport_ops vhost_backend_ops;
 void vhost_backend_close(struct vhost_session *s);
 /** vhost_backend_update() - protocol features changed: decide anew what may be sent. */
 void vhost_backend_update(struct vhost_session *s);
-/** vhost_event_fd_check() - may @fd be waited on or signalled (eventfd, pipe, socket)? Makes it non-blocking. Return: 0, -EINVAL or negative errno. */
-int must_check vhost_event_fd_check(int fd);
 
 /* Handlers, see vhost_handler. */
 int vhost_get_features(struct vhost_session *s, struct vhost_msg *msg, struct vhost_msg *reply);

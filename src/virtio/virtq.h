@@ -174,5 +174,18 @@ size_t virtq_inflight_bytes(enum virtq_format format, uint32_t size);
  * have been made for a larger ring than the one that uses it, not for a smaller one.
  */
 void virtq_inflight_format(void *area, enum virtq_format format, uint32_t size);
+/**
+ * virtq_inflight_base() - where a ring goes on whose device has ended without saying so.
+ * @area: copy of virtq_inflight_bytes() bytes of the ring's area; anything may be in it
+ * @base: where the ring was started: the answer as long as nothing was taken since
+ *
+ * An area that virtq_free() marked as uninitialised tells, too: its positions are those of the end. Chains in flight lie
+ * between used and available position of a packed ring; for a split ring the answer is the used index: devices
+ * that record find the rest in the area.
+ *
+ * Return: a base in the encoding of struct virtq_setup.
+ */
+uint32_t virtq_inflight_base(const void *area, enum virtq_format format, uint32_t size,
+			     uint32_t base);
 
 #endif

@@ -438,6 +438,44 @@ static bool packed_is_unused(const struct packed_area *area, uint32_t size)
 	return true;
 }
 
+static uint32_t split_base(const struct split_area *area, uint32_t size, uint32_t base)
+{
+	bool taken = area->used_idx != 0;
+
+	for (uint32_t i = 0; i < size && !taken; i++)
+		taken = area->desc[i].inflight || area->desc[i].counter;
+	return taken ? area->used_idx : base;
+}
+
+static uint32_t packed_base(const struct packed_area *area, uint32_t size, uint32_t base)
+{
+	/* The old position: of a flush that was interrupted, all chains still count as in flight. */
+	const struct packed_pos pos = pos_unpack(area->pos);
+	uint32_t avail = pos.old_used_idx;
+	bool wrap = pos.old_used_wrap;
+
+	if (packed_is_unused(area, size) || pos.old_used_idx >= size || pos.old_used_wrap > 1)
+		return base;
+	for (uint32_t i = 0; i < size; i++) {
+		if (area->desc[i].inflight)
+			avail += area->desc[i].num;
+	}
+	if (avail - pos.old_used_idx > size)
+		return base;
+	if (avail >= size) {
+		avail -= size;
+		wrap = !wrap;
+	}
+	return avail | (uint32_t)wrap << 15 | (uint32_t)pos.old_used_idx << 16 |
+	       (uint32_t)pos.old_used_wrap << 31;
+}
+
+uint32_t virtq_inflight_base(const void *area, enum virtq_format format, uint32_t size,
+			     uint32_t base)
+{
+	return format == VIRTQ_SPLIT ? split_base(area, size, base) : packed_base(area, size, base);
+}
+
 /* A new record: the area takes the positions of the ring. */
 static void start_fresh(struct virtq *vq, void *area)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A device in a daemon's own process: joins the vhost-user transport and the inproc service on a thread of its own.
+ * A device with a thread of its own for its transport.
  *
  * Theory of operation
  * -------------------
- * The daemon's threads do all the work on requests; the worker's thread is the device's transport thread (vhost-user
+ * Where there is a daemon in this process, its threads do all the work on requests; the worker's thread is the device's transport thread (vhost-user
  * messages), nothing more. The end comes in steps, each driven by the one before:
  *
  *	worker_end() -> [loop] front-end dropped, session paid back by the daemon's threads -> DESTROY to the daemon
@@ -67,12 +67,15 @@ static void on_destroy_late(void *ctx)
 	worker_finish(ctx);
 }
 
+/* The one front-end that there will be is gone: nobody can use the file system any more. */
 static void session_closed(void *owner)
 {
 	struct worker *w = owner;
 
 	vhost_session_free(w->session);
 	w->session = NULL;
+	if (!w->config.service)
+		worker_end(w);
 }
 
 static void worker_disconnect(struct worker *w)
@@ -131,11 +134,15 @@ static void ignore_sigpipe(void)
 		signal(SIGPIPE, SIG_IGN);
 }
 
-static int worker_build(struct worker *w)
+static int worker_make_device(struct worker *w)
 {
 	struct inproc_config daemon = w->config.daemon;
 	int err;
 
+	if (w->config.service) {
+		w->svc = w->config.service;
+		return device_new(&w->dev, &w->config.device, w->svc);
+	}
 	daemon.destroyed = on_destroyed;
 	daemon.readable = daemon.readable ? on_readable : NULL;
 	daemon.ctx = w;
@@ -144,9 +151,17 @@ static int worker_build(struct worker *w)
 		return err;
 	w->config.device.takeable = inproc_takeable;
 	err = device_new(&w->dev, &w->config.device, w->svc);
+	if (err == 0)
+		inproc_set_device(w->svc, w->dev);
+	return err;
+}
+
+static int worker_build(struct worker *w)
+{
+	int err = worker_make_device(w);
+
 	if (err < 0)
 		return err;
-	inproc_set_device(w->svc, w->dev);
 	if (w->config.generation) {
 		err = device_resume(w->dev, w->config.generation);
 		if (err < 0 && err != -ENOENT)
@@ -230,12 +245,11 @@ void worker_free(struct worker *w)
 		pthread_join(w->thread, NULL);
 	}
 	/* Nobody reads any more: what the device still says fails at once. */
-	if (w->svc)
+	if (w->svc && !w->config.service)
 		inproc_unmount(w->svc);
 	worker_disconnect(w);
-	if (w->dev)
-		device_free(w->dev);
-	if (w->svc)
+	device_free(w->dev);
+	if (w->svc && !w->config.service)
 		w->svc->ops->free(w->svc);
 	if (w->loop) {
 		loop_timer_cancel(w->loop, &w->destroy_timer);

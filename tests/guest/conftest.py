@@ -39,15 +39,17 @@ def make_backend(tmp):
 @pytest.fixture(params=guest.chosen("GUEST_KINDS", "qemu-6.12,qemu-6.1,uml"))
 def kind(request):
     """A kind of guest: its options, and how many of two request queues its driver uses."""
+    if request.param == "uml" and guest.uml_is_out():
+        pytest.skip(guest.uml_is_out())
     return guest.KINDS[request.param]
 
 
-@pytest.fixture(params=guest.chosen("GUEST_BACKENDS", "sshfs,bindfs"))
+@pytest.fixture(params=guest.chosen("GUEST_BACKENDS", "sshfs,bindfs,sshfs-channel,bindfs-channel"))
 def backend(request, make_backend):
     return make_backend(request.param)
 
 
-@pytest.fixture(params=guest.chosen("GUEST_BACKENDS", "bindfs")[-1:])
+@pytest.fixture(params=guest.chosen("GUEST_BACKENDS", "bindfs,bindfs-channel")[-2:])
 def plain_backend(request, make_backend):
     """The cheapest back-end, for tests that are about the device and not about the daemon."""
     return make_backend(request.param)

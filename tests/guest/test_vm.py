@@ -15,7 +15,8 @@ import pytest
 
 import guest
 
-KINDS = pytest.mark.parametrize("options", [["--kernel-version", "6.12"], ["--uml"]], ids=["qemu", "uml"])
+UML = pytest.param(["--uml"], marks=pytest.mark.skipif(guest.uml_is_out() is not None, reason=str(guest.uml_is_out())))
+KINDS = pytest.mark.parametrize("options", [["--kernel-version", "6.12"], UML], ids=["qemu", "uml"])
 
 
 @KINDS

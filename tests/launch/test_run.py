@@ -17,6 +17,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 from sshd import Sshd  # noqa: E402
 
 FUSEWIRE = os.environ["FUSEWIRE"]
+# Which way the daemons are served: everything here holds for both.
+IN_PROCESS = os.environ.get("FUSEWIRE_TEST_IN_PROCESS", "never")
 RAWFUSE = os.environ["FUSEWIRE_RAWFUSE"]
 CAN_UNMOUNT = os.access("/dev/fuse", os.W_OK) and os.getuid() == 0
 
@@ -42,7 +44,8 @@ class Run:
         # Who reads moves the offset, which the writers share: they append.
         fcntl.fcntl(self.log, fcntl.F_SETFL, os.O_APPEND)
         self.process = subprocess.Popen(
-            [FUSEWIRE, "run", "--socket", self.socket, "--tag", "t", "--ready-fd", str(write), *options, "--",
+            [FUSEWIRE, "run", "--in-process", IN_PROCESS, "--socket", self.socket, "--tag", "t", "--ready-fd", str(write),
+             *options, "--",
              *command], pass_fds=[write], stderr=self.log, stdout=self.log, stdin=subprocess.DEVNULL,
             env={**os.environ, **(env or {})})
         os.close(write)

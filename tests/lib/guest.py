@@ -9,6 +9,7 @@ Environment: FUSEWIRE         the program (default build/src/cli/fusewire)
 Guests run under software emulation: how KVM behaves is not what these tests are about, and machines that
 build things often have none. FUSEWIRE_VM_ACCEL=kvm in the environment changes that.
 """
+import functools
 import os
 import shutil
 import signal
@@ -33,6 +34,14 @@ KINDS = {
 }
 
 
+@functools.cache
+def uml_is_out():
+    """Why User-mode Linux cannot run on this machine; None if it can. It says so before it looks at its modules."""
+    done = subprocess.run([FUSEWIRE, "vm", "--uml", "--modules", "/nonexistent", "--", "true"], env=ENV, timeout=60,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    return done.stderr.strip() if "cannot run on this processor" in done.stderr else None
+
+
 def chosen(variable, default):
     return [name for name in os.environ.get(variable, default).split(",") if name]
 
@@ -51,6 +60,8 @@ class Backend:
     tag = "t"
     queues = 2
     suite_options = []
+    # How `fusewire run` serves: from within the daemon's process, or never.
+    in_process = "always"
     # The one program that leaves when its front-end does: virtiofsd.
     one_shot = False
 
@@ -68,7 +79,7 @@ class Backend:
         raise NotImplementedError
 
     def run(self, *daemon):
-        return [FUSEWIRE, "run", *self.device_options(), "--", *daemon]
+        return [FUSEWIRE, "run", "--in-process", self.in_process, *self.device_options(), "--", *daemon]
 
     def device_options(self):
         # User-mode Linux refuses a device with more than 64 virtqueues.
@@ -131,6 +142,14 @@ class Bindfs(Backend):
         return self.run("bindfs", "-f", self.dir, self.mountpoint)
 
 
+class SshfsChannel(Sshfs):
+    in_process = "never"
+
+
+class BindfsChannel(Bindfs):
+    in_process = "never"
+
+
 class Null(Backend):
     size = 64 << 20
 
@@ -154,7 +173,7 @@ class Virtiofsd(Backend):
         return super().start()
 
 
-BACKENDS = {"sshfs": Sshfs, "bindfs": Bindfs, "null": Null, "virtiofsd": Virtiofsd}
+BACKENDS = {"sshfs": Sshfs, "bindfs": Bindfs, "sshfs-channel": SshfsChannel, "bindfs-channel": BindfsChannel, "null": Null, "virtiofsd": Virtiofsd}
 
 
 def vm_command(options=(), command=(), backends=()):

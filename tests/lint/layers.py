@@ -19,6 +19,8 @@ MAY_INCLUDE = {
     "vfio": BELOW_TRANSPORT | {"device"},
     # A FUSE client in place of a guest: for load and tests.
     "client": {"base", "mem", "virtio", "fuse", "vhost"},
+    # Every rule of the specs, and every way to break them, tried on a device.
+    "check": {"base", "mem", "virtio", "fuse", "vhost", "client"},
     # A driver: forwards from the kernel's FUSE client to a device behind the front-end of vhost-user.
     "bridge": {"base", "virtio", "fuse", "vhost"},
     "filter": BELOW_SERVICE,
@@ -30,8 +32,11 @@ MAY_INCLUDE = {
     "service/relay": BELOW_SERVICE | {"virtio", "vhost"},
     # A daemon's start gives a channel; neither side knows the other.
     "launch": {"base", "fuse"},
-    "keeper": {"base", "mem", "virtio", "device", "vhost"},
+    # Forwards messages; knows rings only by their record of what is in flight.
+    "keeper": {"base", "mem", "virtio", "vhost"},
     "cli": None,
+    # An engine for fio: the client behind the interface of another program.
+    "fio": {"base", "virtio", "fuse", "client"},
 }
 
 

@@ -96,7 +96,8 @@ def device(top, kind):
                 command = s.sshfs_command(str(top / "src"), str(top / "daemon"))
             else:
                 command = ["bindfs", "-f", str(top / "src"), str(top / "daemon")]
-            p = stack.enter_context(Process(["run", "--socket", socket, "--tag", "t"], ["--", *command]))
+            way = ["--in-process", os.environ.get("FUSEWIRE_TEST_IN_PROCESS", "always")]
+            p = stack.enter_context(Process(["run", *way, "--socket", socket, "--tag", "t"], ["--", *command]))
         p.wait_ready()
         yield p
 

@@ -19,12 +19,12 @@ static __thread uint64_t left_ns;
 /* One share in 8 of the mean is the last handler's. */
 static void note_handler_time(struct inproc *ip)
 {
-	uint64_t mean = READ_ONCE(ip->handler_ns), now;
+	uint64_t mean = READ_ONCE(ip->handler_ns), ns;
 
 	if (!left_ns)
 		return;
-	now = clock_now_ns();
-	WRITE_ONCE(ip->handler_ns, mean - mean / 8 + (now - left_ns) / 8);
+	ns = min_of(clock_now_ns() - left_ns, (uint64_t)INPROC_HANDLER_MAX_NS);
+	WRITE_ONCE(ip->handler_ns, mean - mean / 8 + ns / 8);
 	left_ns = 0;
 }
 
@@ -100,7 +100,7 @@ void inproc_unmount(struct service *svc)
 	struct inproc *ip = inproc_of(svc);
 
 	pthread_mutex_lock(&ip->lock);
-	ip->gone = true;
+	__atomic_store_n(&ip->gone, true, __ATOMIC_SEQ_CST);
 	if (ip->polled && ip->config.readable)
 		ip->config.readable(ip->config.ctx, true);
 	lead_wake_all(ip);
@@ -133,9 +133,20 @@ static bool split_take(struct request *req)
 	return true;
 }
 
+/* Whoever leads is inside the device. */
+static bool somebody_leads(struct inproc *ip)
+{
+	bool leads;
+
+	pthread_mutex_lock(&ip->lock);
+	leads = ip->lead != LEAD_NONE;
+	pthread_mutex_unlock(&ip->lock);
+	return leads;
+}
+
 /*
  * The device goes away, and no more requests come. The daemon may go on reading (it finds nothing) and writing (it
- * finds nobody), so whoever holds a request between the two is waited for.
+ * finds nobody), so whoever is inside the device, or holds a request, is waited for: neither waits for anything.
  */
 static void inproc_stop(struct service *svc)
 {
@@ -143,7 +154,7 @@ static void inproc_stop(struct service *svc)
 
 	inproc_unmount(svc);
 	lead_fail_pending(ip, -EIO);
-	while (__atomic_load_n(&ip->nr_busy, __ATOMIC_SEQ_CST))
+	while (__atomic_load_n(&ip->nr_busy, __ATOMIC_SEQ_CST) || somebody_leads(ip))
 		sched_yield();
 	device_end_requests(ip->dev, -EIO, split_take);
 }

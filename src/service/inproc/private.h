@@ -35,8 +35,13 @@
 
 /* What a READ may ask for at a time, and what a driver gets for one READ at most. */
 #define INPROC_READ_MAX (1u << 20)
-/* A handler that takes longer is not waited for: a follower takes the lead at once. */
-#define INPROC_HANDLER_LONG_NS 10000u
+/*
+ * A handler that takes longer is not waited for: a follower takes the lead at once. Such handlers wait for something. Shorter
+ * ones compute, and a follower that looks for work beside them, on a processor that they could have, makes them longer.
+ */
+#define INPROC_HANDLER_LONG_NS 50000u
+/* One that was preempted, or waited once, counts as no more than this. */
+#define INPROC_HANDLER_MAX_NS (4 * INPROC_HANDLER_LONG_NS)
 /* While more work is there, and processors are, a handler that takes longer than this one. */
 #define INPROC_HANDLER_SHORT_NS 3000u
 /* How often the guard looks, while there is work. */
@@ -106,7 +111,7 @@ struct inproc {
 	uint64_t nr_allowed; /* calls of inproc_takeable() */
 	bool excluded; /* nobody may lead until the next of them */
 	bool give_up; /* the leader shall come back; it reads this without the lock */
-	bool gone;
+	bool gone; /* replies look at it without the lock */
 	bool polled;
 	bool is_readable;
 	struct inproc_waiter *waiters;

@@ -190,8 +190,10 @@ static ssize_t reply_handle(struct inproc *ip, const struct fuse_out_header *hdr
 			ip->config.destroyed(ip->config.ctx);
 		return (ssize_t)hdr->len;
 	}
+	/* Busy first: who ends the service says so and then waits. */
 	inproc_busy(ip);
-	req = request_find(ip->dev, hdr->unique);
+	req = __atomic_load_n(&ip->gone, __ATOMIC_SEQ_CST) ? NULL :
+							      request_find(ip->dev, hdr->unique);
 	if (req && reply_take_unique(req, hdr->unique)) {
 		reply_body(ip, req, hdr, src);
 		ret = (ssize_t)hdr->len;
