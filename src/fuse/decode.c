@@ -35,7 +35,9 @@ static bool is_dots(const char *name, size_t len)
 static int check_name(const struct decode *d, enum fuse_name_rule rule, const char *name,
 		      uint32_t len)
 {
-	const uint32_t max = rule == FUSE_NAME_TARGET ? FUSE_TARGET_BYTES_MAX : FUSE_NAME_BYTES_MAX;
+	const uint32_t max = rule == FUSE_NAME_TARGET  ? FUSE_TARGET_BYTES_MAX
+			     : rule == FUSE_NAME_XATTR ? FUSE_XATTR_NAME_MAX
+						       : FUSE_NAME_BYTES_MAX;
 
 	if (!len)
 		return -EINVAL;

@@ -31,7 +31,7 @@ static int check_secctx(unsigned char *ext, uint32_t end, uint32_t *pos, bool sw
 		return -EINVAL;
 	name_bytes = (uint32_t)(nul - p);
 	left -= name_bytes + 1;
-	if (!name_bytes || name_bytes > FUSE_NAME_BYTES_MAX || size > FUSE_XATTR_BYTES_MAX ||
+	if (!name_bytes || name_bytes > FUSE_XATTR_NAME_MAX || size > FUSE_XATTR_BYTES_MAX ||
 	    size > left)
 		return -EINVAL;
 	*pos = (uint32_t)(p - ext) + name_bytes + 1 + size;

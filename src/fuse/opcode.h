@@ -31,7 +31,7 @@ enum fuse_payload {
 /** enum fuse_name_rule - what a NUL-terminated string of the arguments may be. */
 enum fuse_name_rule {
 	FUSE_NAME_NONE, /* there is none */
-	FUSE_NAME_FILE, /* a component: 1..255 bytes, no '/', not "." or ".." */
+	FUSE_NAME_FILE, /* a component: 1..4095 bytes, no '/', not "." or ".." */
 	FUSE_NAME_LOOKUP, /* a component; "." and ".." with FUSE_EXPORT_SUPPORT */
 	FUSE_NAME_TMPFILE, /* a component, or "/": what Linux sends for a file without a name */
 	FUSE_NAME_TARGET, /* a symbolic link's target: 1..4095 bytes */

@@ -16,7 +16,7 @@
 	"22"
 
 /* Bytes of SETXATTR that are looked at: the structure, the name and its NUL. */
-#define SETXATTR_COPY_MAX (sizeof(struct fuse_setxattr_in) + FUSE_NAME_BYTES_MAX + 1)
+#define SETXATTR_COPY_MAX (sizeof(struct fuse_setxattr_in) + FUSE_XATTR_NAME_MAX + 1)
 
 int fuse_session_new(struct fuse_session **ret_session, const struct fuse_session_config *config)
 {

@@ -11,8 +11,14 @@
 #define FUSE_HDR_BYTES sizeof(struct fuse_in_header)
 #define FUSE_OUT_BYTES sizeof(struct fuse_out_header)
 
-/** FUSE_NAME_BYTES_MAX - bytes of a name, without its NUL (NAME_MAX of Linux). */
-#define FUSE_NAME_BYTES_MAX 255
+/**
+ * FUSE_NAME_BYTES_MAX - bytes of a file's name, without its NUL: what the newest kernel lets pass (PATH_MAX - 1).
+ *
+ * Not NAME_MAX: a kernel does not know the file system's own limit (older ones pass 1024), and some have none (s3fs).
+ */
+#define FUSE_NAME_BYTES_MAX 4095
+/** FUSE_XATTR_NAME_MAX - bytes of an extended attribute's name, without its NUL (XATTR_NAME_MAX). */
+#define FUSE_XATTR_NAME_MAX 255
 /** FUSE_TARGET_BYTES_MAX - bytes of a symbolic link's target, without its NUL (PATH_MAX - 1). */
 #define FUSE_TARGET_BYTES_MAX 4095
 /** FUSE_XATTR_BYTES_MAX - bytes of an extended attribute, or of the list of names (XATTR_SIZE_MAX). */

@@ -329,20 +329,32 @@ static int launch_open_fds(struct launch *l)
 	return l->wake_fd < 0 ? l->wake_fd : 0;
 }
 
+/* Of whom we know that they look at their mount point: go-fuse and rclone, all programs of Go; and who remounts it. */
+static bool launch_looks(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+	struct program program;
+
+	if (!strcmp(slash ? slash + 1 : name, "ceph-fuse"))
+		return true;
+	return program_inspect(name, &program) == 0 && program.is_go;
+}
+
 /*
- * A mount namespace where we may make one. In a user namespace files of other users look as if they were nobody's, so that is
- * for those alone of whom we know that they look at their mount point: go-fuse and rclone, all programs of Go.
+ * A mount namespace where we may make one and it harms nobody. In a user namespace files of other users look as if they were
+ * nobody's; and where mounts are private, what others unmount outside stays mounted inside, and their daemons do not end.
+ * So there it is only for those who need it.
  */
 static int launch_choose_mounts(enum launch_placeholder placeholder, const char *name,
 				enum spawn_mounts *ret_mounts)
 {
-	struct program program;
-	bool looks = program_inspect(name, &program) == 0 && program.is_go;
+	bool looks = launch_looks(name);
 	bool may_user = placeholder == LAUNCH_PLACEHOLDER_ALWAYS || (geteuid() && looks);
 	int err;
 
 	*ret_mounts = SPAWN_MOUNTS_SHARED;
-	if (placeholder == LAUNCH_PLACEHOLDER_NEVER)
+	if (placeholder == LAUNCH_PLACEHOLDER_NEVER ||
+	    (placeholder == LAUNCH_PLACEHOLDER_AUTO && !looks && !namespace_mounts_are_shared()))
 		return 0;
 	err = namespace_probe(may_user);
 	if (!err) {

@@ -13,7 +13,8 @@ struct launch;
 
 /**
  * enum launch_placeholder - does the command find a file system on its mount point? It takes a mount namespace of its own.
- * @LAUNCH_PLACEHOLDER_AUTO: if we may mount; else, in a user namespace, for programs of the kind that look
+ * @LAUNCH_PLACEHOLDER_AUTO: if we may mount and "/" is shared, so that nobody else's unmount is held up; else only for programs of the
+ *                          kind that look, if need be in a user namespace
  * @LAUNCH_PLACEHOLDER_ALWAYS: or the command is not started
  * @LAUNCH_PLACEHOLDER_NEVER: the command sees the mounts that we see
  */

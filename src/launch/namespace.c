@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -60,6 +62,31 @@ int namespace_unshare(bool may_user)
 	if (!err && mount("none", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
 		err = -errno;
 	return err;
+}
+
+/* A line of mountinfo: id, parent, device, root, mount point, options, optional fields such as "shared:1", "-", ... */
+static bool is_shared_root(const char *line)
+{
+	char point[PATH_MAX];
+	const char *end = strstr(line, " - "), *shared = strstr(line, " shared:");
+
+	return sscanf(line, "%*s %*s %*s %*s %4095s", point) == 1 && !strcmp(point, "/") && shared &&
+	       end && shared < end;
+}
+
+bool namespace_mounts_are_shared(void)
+{
+	FILE *file = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL;
+	size_t cap = 0;
+	bool shared = false;
+
+	while (file && !shared && getline(&line, &cap, file) > 0)
+		shared = is_shared_root(line);
+	free(line);
+	if (file)
+		fclose(file);
+	return shared;
 }
 
 int namespace_probe(bool may_user)

@@ -22,6 +22,9 @@
  */
 int must_check namespace_unshare(bool may_user);
 
+/** namespace_mounts_are_shared() - do mounts and unmounts of ours reach namespaces that are copies of this one? Of "/", which stands for all. */
+bool must_check namespace_mounts_are_shared(void);
+
 /** namespace_probe() - would namespace_unshare() work? Context: forks and waits. Return: 0 or negative errno. */
 int must_check namespace_probe(bool may_user);
 

@@ -114,7 +114,9 @@ class Server:
         """
         need_programs("util-linux", "unshare", "nsenter", "setpriv")
         need_programs("iproute2", "ip")
-        script = f"set -e; ip link set lo up; ip address add {ADDRESS}/32 dev lo\n"
+        # A copy of somebody's mount would keep it alive after its unmount.
+        script = ("awk '$3 ~ /^fuse/ { print $2 }' /proc/mounts | while read -r at; do umount -l \"$at\"; done\n"
+                  f"set -e; ip link set lo up; ip address add {ADDRESS}/32 dev lo\n")
         for mine, system in folders:
             os.makedirs(self.path(mine), exist_ok=True)
             script += f"mount --bind '{self.path(mine)}' {system}\n"

@@ -114,11 +114,12 @@ class Served(Process):
         return Mounted(self.log + ".mount", [FUSEWIRE, "mount", self.socket, os.path.join(self.folder, self.name)],
                        os.path.join(self.folder, self.name))
 
-    def daemon_pid(self):
-        """The daemon, wherever it is below us: by its name, and of several processes the one that was started last."""
+    def daemon_pids(self):
+        """The daemon's processes, wherever they are below us: those of its name, or else the one that was started last."""
         below = descendants(self.process.pid)
         named = [pid for pid, name in below if name == self.program[:15]]
-        return max(named or [pid for pid, _ in below], default=None)
+        return named or [max(pid for pid, _ in below)]
+
 
 
 def descendants(pid):
@@ -154,10 +155,11 @@ def suite_here(mountpoint, options):
 
 
 def kill_daemon(served):
-    pid = served.daemon_pid()
-    assert pid, "no daemon"
-    os.kill(pid, signal.SIGKILL)
-    return pid
+    """All of the daemon's processes: the end of a helper of the same name (glusterfs has one) tells nothing."""
+    pids = served.daemon_pids()
+    assert pids, "no daemon"
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
 
 
 def sleep_until(condition, seconds):

@@ -54,7 +54,8 @@ static inline void good_handles(uint32_t opcode, struct good *g, bool dir)
 	case FUSE_READ:
 	case FUSE_READDIR:
 	case FUSE_READDIRPLUS:
-		SET(g, fuse_read_in, .fh = fh, .offset = 512, .size = 4096);
+		SET(g, fuse_read_in, .fh = fh, .offset = 512,
+		    .size = opcode == FUSE_READ ? 4096 : 8192);
 		break;
 	case FUSE_RELEASE:
 	case FUSE_RELEASEDIR:

@@ -192,13 +192,13 @@ static void test_names(void **state)
 
 	(void)state;
 	memset(name, 'n', sizeof(name));
-	name[255] = 0;
-	assert_int_equal(send_name(p, FUSE_UNLINK, name, 256), 0);
+	name[4095] = 0;
+	assert_int_equal(send_name(p, FUSE_UNLINK, name, 4096), 0);
 	end_request(p);
-	name[255] = 'n';
-	name[256] = 0;
-	assert_int_equal(send_name(p, FUSE_UNLINK, name, 257), -ENAMETOOLONG);
-	name[256] = 'n';
+	name[4095] = 'n';
+	name[4096] = 0;
+	assert_int_equal(send_name(p, FUSE_UNLINK, name, 4097), -ENAMETOOLONG);
+	name[4096] = 'n';
 	assert_int_equal(send_name(p, FUSE_UNLINK, name, sizeof(name)), -EINVAL);
 	assert_int_equal(send_name(p, FUSE_UNLINK, "", 1), -EINVAL);
 	assert_int_equal(send_name(p, FUSE_UNLINK, "", 0), -EINVAL);

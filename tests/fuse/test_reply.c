@@ -346,8 +346,8 @@ static void run_dirents(uint32_t opcode, bool swapped)
 	const bool plus = opcode == FUSE_READDIRPLUS;
 	const size_t head = plus ? sizeof(struct fuse_entry_out) : 0;
 	struct peer *p = good_peer((struct peer_setup){ .swapped = swapped });
-	unsigned char buf[4096];
-	char name[300];
+	unsigned char buf[8192];
+	char name[4100];
 	size_t len, one;
 
 	len = put_dirent(buf, plus, 0, ".");
@@ -375,11 +375,11 @@ static void run_dirents(uint32_t opcode, bool swapped)
 	assert_int_equal(answer(p, opcode, buf, len + head + 24), -EIO);
 
 	memset(name, 'n', sizeof(name));
-	name[255] = 0;
+	name[4095] = 0;
 	len = put_dirent(buf, plus, 0, name);
 	assert_int_equal(answer(p, opcode, buf, len), 0);
-	name[255] = 'n';
-	name[256] = 0;
+	name[4095] = 'n';
+	name[4096] = 0;
 	len = put_dirent(buf, plus, 0, name);
 	assert_int_equal(answer(p, opcode, buf, len), -EIO);
 	len = put_dirent(buf, plus, 0, "");
