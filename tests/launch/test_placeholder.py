@@ -42,7 +42,7 @@ def place():
 
 def inside(script, command):
     """A command after a script in a mount namespace of the test's own."""
-    return ["unshare", "-m", "--propagation", "private", "sh", "-ec", script + '\nexec "$@"', "sh", *command]
+    return ["unshare", "-m", "--propagation", "shared", "sh", "-ec", script + '\nexec "$@"', "sh", *command]
 
 
 def as_user(command):
@@ -55,7 +55,12 @@ mount --bind /mnt/fuse /dev/fuse; umount -l /mnt; cd /"""
 NO_DEVICE = "[ ! -e /dev/fuse ] || mount --bind /dev/null /dev/fuse"
 
 
-def client(place, daemon, *options, wrap=None):
+def shared(command):
+    """Where "/" is a shared mount, as on most machines and in few containers."""
+    return ["unshare", "-m", "--propagation", "shared", *command]
+
+
+def client(place, daemon, *options, wrap=shared):
     command = [str(place / "raw_client"), *options, "--", *daemon]
     r = subprocess.run(wrap(command) if wrap else command, capture_output=True, text=True, timeout=60,
                        stdin=subprocess.DEVNULL, cwd="/")
@@ -64,6 +69,15 @@ def client(place, daemon, *options, wrap=None):
 
 def looker(place, *options):
     return [str(place / "rawfuse"), "-l", *options, str(place / "mnt")]
+
+
+@needs_fuse
+@pytest.mark.parametrize("propagation", ["private", "slave"])
+def test_private_mounts_are_left_alone(place, propagation):
+    """Where what others unmount would stay mounted in a namespace, only who needs one gets one."""
+    rc, out, err = client(place, looker(place), "--stop", "unmount",
+                          wrap=lambda c: ["unshare", "-m", "--propagation", propagation, *c])
+    assert "init minor=" in out and "in mounts" not in out and rc == 0, out + err
 
 
 @needs_fuse
@@ -195,7 +209,7 @@ def eventually(what, seconds=10):
 @needs_fuse
 def test_unmounted_in_the_namespace(place):
     """Who enters the daemon's namespace and unmounts there ends it, as anywhere."""
-    with Run(place, [str(place / "rawfuse"), str(place / "mnt")], "--restart") as r:
+    with Run(place, [str(place / "rawfuse"), str(place / "mnt")], "--restart", "--placeholder", "always") as r:
         assert r.is_ready, r.text()
         subprocess.run(["nsenter", "-t", str(r.daemon("rawfuse")), "-m", "umount", str(place / "mnt")], check=True)
         assert r.process.wait(10) == 0, r.text()
