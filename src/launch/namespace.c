@@ -70,8 +70,8 @@ static bool is_shared_root(const char *line)
 	char point[PATH_MAX];
 	const char *end = strstr(line, " - "), *shared = strstr(line, " shared:");
 
-	return sscanf(line, "%*s %*s %*s %*s %4095s", point) == 1 && !strcmp(point, "/") && shared &&
-	       end && shared < end;
+	return sscanf(line, "%*s %*s %*s %*s %4095s", point) == 1 && !strcmp(point, "/") &&
+	       shared && end && shared < end;
 }
 
 bool namespace_mounts_are_shared(void)
