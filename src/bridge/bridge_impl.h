@@ -97,12 +97,18 @@ struct bridge_queue {
  * @ring: rings and descriptors
  * @slots: free pieces of BRIDGE_HIPRIO_BYTES, @nr of them
  * @nr: free pieces
+ * @arena: all pieces
+ * @interrupts: unique of the INTERRUPT in each piece of @arena, 0 where there is none
+ * @nr_interrupts: INTERRUPTs under way; looked at without the lock
  */
 struct bridge_hiprio {
 	pthread_mutex_t lock;
 	const struct vhost_client_ring *ring;
 	uint8_t *slots[BRIDGE_HIPRIO_SLOTS];
 	unsigned int nr;
+	uint8_t *arena;
+	uint64_t interrupts[BRIDGE_HIPRIO_SLOTS];
+	unsigned int nr_interrupts;
 };
 
 /**
@@ -203,6 +209,12 @@ void bridge_fail_all(struct bridge_queue *q);
  */
 int must_check bridge_hiprio_send(struct bridge *bridge, const struct fuse_in_header *hdr,
 				  const uint8_t *arg, size_t len);
+/**
+ * bridge_hiprio_collect() - take back what the device is done with, and pass on that an INTERRUPT shall be sent again.
+ *
+ * To be called when the ring's call descriptor was signalled while INTERRUPTs are under way. Return: 0 or -EBADMSG.
+ */
+int must_check bridge_hiprio_collect(struct bridge *bridge);
 /** bridge_hiprio_init() - divide its part of the arena, BRIDGE_HIPRIO_SLOTS * BRIDGE_HIPRIO_BYTES. Return: 0 or negative errno. */
 int must_check bridge_hiprio_init(struct bridge *bridge, uint8_t *arena);
 

@@ -65,18 +65,21 @@ static bool spin(struct bridge_queue *q)
 /* Return: 0, or -ESHUTDOWN when the bridge ends. */
 static int sleep_until_work(struct bridge_queue *q)
 {
-	struct pollfd pfds[3] = {
+	struct pollfd pfds[4] = {
 		{ .fd = q->bridge->stop_fd, .events = POLLIN },
 		{ .fd = q->ring->call_fd, .events = POLLIN },
 		/* Without a slot only a reply helps. */
 		{ .fd = bridge_can_take(q) ? q->fuse_fd : -1, .events = POLLIN },
+		/* Signalled while INTERRUPTs are under way. */
+		{ .fd = q->index == 1 ? q->bridge->hiprio.ring->call_fd : -1, .events = POLLIN },
 	};
 	int err = 0;
 
 	if (!virtq_driver_call_enable(q->ring->drv)) {
 		if (poll(pfds, array_size(pfds), -1) < 0)
 			pfds[0].revents = 0;
-		else if (pfds[1].revents && fd_drain_signal(q->ring->call_fd) < 0)
+		else if ((pfds[1].revents && fd_drain_signal(pfds[1].fd) < 0) ||
+			 (pfds[3].revents && fd_drain_signal(pfds[3].fd) < 0))
 			err = -ESHUTDOWN;
 		if (pfds[0].revents)
 			err = -ESHUTDOWN;
@@ -99,6 +102,8 @@ static void *queue_thread(void *arg)
 	while (err >= 0 && !shall_stop(q)) {
 		int nr = err = bridge_return_replies(q);
 
+		if (err >= 0 && q->index == 1 && READ_ONCE(q->bridge->hiprio.nr_interrupts))
+			err = bridge_hiprio_collect(q->bridge);
 		if (err >= 0)
 			err = take_requests(q);
 		nr += err > 0 ? err : 0;

@@ -39,9 +39,6 @@
 #define KILL_MS	     5000
 #define LIBRARY_NAME "libfusewire-preload.so"
 
-static_assert(WORKER_UNIQUE == CHANNEL_UNIQUE_LIBRARY,
-	      "the channel passes the library's messages on");
-
 struct run_inproc {
 	struct serve *serve;
 	const struct device_options *opts;

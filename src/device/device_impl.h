@@ -229,7 +229,7 @@ void control_post(struct request *req);
 void control_end_session(struct device *dev);
 void control_stop(struct device *dev);
 
-/* The driver's INTERRUPT names a request by its own unique. */
-void request_interrupt_driver_unique(struct device *dev, uint64_t driver_unique);
+/* The driver's INTERRUPT names a request by its own unique. Return: false when none such is under way. */
+bool request_interrupt_driver_unique(struct device *dev, uint64_t driver_unique);
 
 #endif

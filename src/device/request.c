@@ -363,6 +363,20 @@ static void request_bad(struct request *req, int error)
 			     req->fuse.op ? req->fuse.op->name : "unknown", strerror(-error));
 }
 
+/* End an INTERRUPT, which nobody but us has, with EAGAIN. */
+static void request_reply_again(struct request *req)
+{
+	uint32_t written = 0;
+
+	if (!request_claim(req)) {
+		request_release_slot(req);
+		return;
+	}
+	if (req->generation)
+		written = request_write_header(req, -EAGAIN, 0);
+	request_complete(req, written);
+}
+
 static void request_dispatch(struct request *req)
 {
 	struct device *dev = req->dev;
@@ -376,8 +390,12 @@ static void request_dispatch(struct request *req)
 		struct fuse_interrupt_in in;
 
 		memcpy(&in, req->buf + sizeof(struct fuse_in_header), sizeof(in));
-		request_interrupt_driver_unique(dev, in.unique);
-		request_reply_none(req);
+		/* It may have overtaken what it names: a driver that left room for it hears that it shall try again. */
+		if (request_interrupt_driver_unique(dev, in.unique) ||
+		    req->chain.in_bytes < sizeof(struct fuse_out_header))
+			request_reply_none(req);
+		else
+			request_reply_again(req);
 		break;
 	}
 	default:
@@ -427,10 +445,10 @@ void request_receive(struct request *req)
 	request_fail(req, err == -EALREADY || err == -ENODATA ? 0 : err);
 }
 
-void request_interrupt_driver_unique(struct device *dev, uint64_t driver_unique)
+bool request_interrupt_driver_unique(struct device *dev, uint64_t driver_unique)
 {
 	if (!dev->svc->ops->interrupt)
-		return;
+		return true;
 	for (unsigned int i = 0; i < dev->nr_queues; i++) {
 		struct queue *q = &dev->queues[i];
 
@@ -442,9 +460,10 @@ void request_interrupt_driver_unique(struct device *dev, uint64_t driver_unique)
 			if (!unique || READ_ONCE(req->live_driver_unique) != driver_unique)
 				continue;
 			dev->svc->ops->interrupt(dev->svc, unique);
-			return;
+			return true;
 		}
 	}
+	return false;
 }
 
 static void queue_end_requests(struct queue *q, int error, bool (*take)(struct request *req))

@@ -14,11 +14,12 @@
 
 #include "device/device.h"
 #include "fuse/abi.h"
+#include "service/channel/channel.h"
 
 /** WORKER_ATTACH_VERSION - changes with any structure here. */
 #define WORKER_ATTACH_VERSION 1
 /** WORKER_UNIQUE - unique of all messages of ours; no daemon and no device uses it. */
-#define WORKER_UNIQUE (UINT64_C(3) << 62)
+#define WORKER_UNIQUE CHANNEL_UNIQUE_LIBRARY
 /** WORKER_OPCODE_ATTACH, WORKER_OPCODE_WAKE - opcodes that FUSE does not have. */
 #define WORKER_OPCODE_ATTACH 0xf05e0001u
 #define WORKER_OPCODE_WAKE   0xf05e0002u

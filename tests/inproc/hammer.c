@@ -2,7 +2,9 @@
 /*
  * Random operations on a mounted file system from many threads, everything compared with a model in memory.
  *
- *	hammer [--threads N] [--seconds S] [--seed N] [--direct] [--no-xattr] [--no-hardlink] DIRECTORY
+ *	hammer [--threads N] [--seconds S] [--seed N] [--direct] [--no-xattr] [--no-hardlink] [--hidden] DIRECTORY
+ *
+ * --hidden: libfuse's path-based daemons may leave .fuse_hidden files, by which folders are not empty at the end.
  *
  * Each thread has a folder with files of its own, whose names, sizes, bytes and attributes it knows; a stripe of a file that
  * all write; and a folder where all make, rename, read and remove the same names. Prints how many operations were done;
@@ -60,7 +62,7 @@ static struct {
 	unsigned int threads;
 	double seconds;
 	uint64_t seed;
-	int direct, no_xattr, no_hardlink;
+	int direct, no_xattr, no_hardlink, hidden;
 	const char *directory;
 } opts = { .threads = 16, .seconds = 5, .seed = 1 };
 
@@ -536,6 +538,11 @@ static bool worker_begin(struct worker *w)
 	return true;
 }
 
+static bool remove_folder(const char *path)
+{
+	return rmdir(path) == 0 || (opts.hidden && (errno == ENOTEMPTY || errno == EEXIST));
+}
+
 /* Everything once more, and away with it. */
 static void worker_end(struct worker *w)
 {
@@ -557,7 +564,7 @@ static void worker_end(struct worker *w)
 	close(w->dir);
 	free(w->buf);
 	snprintf(path, sizeof(path), "%s/t%u", opts.directory, w->id);
-	if (rmdir(path) < 0)
+	if (!remove_folder(path))
 		wrong(w, "rmdir %s", path);
 }
 
@@ -583,6 +590,7 @@ static void parse(int argc, char **argv)
 		{ "direct", no_argument, &opts.direct, 1 },
 		{ "no-xattr", no_argument, &opts.no_xattr, 1 },
 		{ "no-hardlink", no_argument, &opts.no_hardlink, 1 },
+		{ "hidden", no_argument, &opts.hidden, 1 },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -630,7 +638,7 @@ static void remove_common(void)
 	snprintf(name, sizeof(name), "%s/shared", opts.directory);
 	unlink(name);
 	snprintf(name, sizeof(name), "%s/crowd", opts.directory);
-	if (rmdir(name) < 0) {
+	if (!remove_folder(name)) {
 		fprintf(stderr, "hammer: rmdir %s: %s\n", name, strerror(errno));
 		failed = true;
 	}

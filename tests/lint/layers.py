@@ -34,7 +34,7 @@ MAY_INCLUDE = {
     # The relay drives another device: it has our driver side and the front-end of vhost-user.
     "service/relay": BELOW_SERVICE | {"virtio", "vhost"},
     # A device with its transport, for a process of its own: joins the two as the command does.
-    "worker": BELOW_TRANSPORT | {"fuse", "device", "vhost", "service/inproc"},
+    "worker": BELOW_TRANSPORT | {"fuse", "device", "vhost", "service/inproc", "service/channel"},
     # A daemon's start gives a channel; neither side knows the other.
     "launch": {"base", "fuse"},
     # Forwards messages; knows rings only by their record of what is in flight.

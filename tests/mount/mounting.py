@@ -93,7 +93,8 @@ def device(top, kind):
             (top / "daemon").mkdir(exist_ok=True)
             if kind == "sshfs":
                 s = stack.enter_context(Sshd(str(top / "sshd")))
-                command = s.sshfs_command(str(top / "src"), str(top / "daemon"))
+                # Its cache of attributes shows old sizes after O_TRUNC, on the local /dev/fuse as well.
+                command = s.sshfs_command(str(top / "src"), str(top / "daemon"), "-o", "dir_cache=no")
             else:
                 command = ["bindfs", "-f", str(top / "src"), str(top / "daemon")]
             way = ["--in-process", os.environ.get("FUSEWIRE_TEST_IN_PROCESS", "always")]
@@ -118,3 +119,30 @@ def state(pid):
             return f.read().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def _processes_of(top):
+    """Processes but this one that were started for this folder: it is in their words or their environment."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if int(pid) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            words, env = (open(f"/proc/{pid}/{name}", "rb").read() for name in ("cmdline", "environ"))
+            if os.fsencode(str(top)) in words + env:
+                found[int(pid)] = words.replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+def _lines_of(path, top):
+    with open(path) as f:
+        return [line.rstrip() for line in f if f"{top}/" in line]
+
+
+def assert_nothing_left(top):
+    """No process, no mount and no socket of what ran in this folder."""
+    wait_for(lambda: not _processes_of(top))
+    assert _processes_of(top) == {}
+    assert _lines_of("/proc/self/mountinfo", top) == []
+    assert _lines_of("/proc/net/unix", top) == []
+    assert [str(p) for p in top.rglob("*") if p.is_socket()] == []

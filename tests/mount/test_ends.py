@@ -10,7 +10,7 @@ import tempfile
 
 import pytest
 
-from mounting import FUSEWIRE, Mount, device, is_mounted, no_fuse, state, wait_for
+from mounting import FUSEWIRE, Mount, assert_nothing_left, device, is_mounted, no_fuse, state, wait_for
 
 pytestmark = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
 
@@ -35,6 +35,7 @@ def top():
         os.environ["FW_MOUNT_DIR"] = name
         (pathlib.Path(name) / "mnt").mkdir()
         yield pathlib.Path(name)
+        assert_nothing_left(pathlib.Path(name))
 
 
 class Load:
@@ -148,6 +149,8 @@ def test_device_killed(top, kind):
         assert m.process.wait(10) == 1
         assert "the device closed the connection" in m.text()
         assert not is_mounted(top / "mnt")
+    # Whom nobody let clean up.
+    (top / "socket").unlink()
 
 
 def test_device_stopped_then_signal(top):

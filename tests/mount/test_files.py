@@ -1,42 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What files do on a mounted device: each kind of operation, random ones against a model, several threads, git."""
+"""What files do on a mounted device: each kind of operation."""
 import hashlib
 import mmap
 import os
 import random
 import subprocess
-import tempfile
-import threading
-import pathlib
 
 import pytest
 
-from mounting import Mount, device, is_mounted, no_fuse
+from mounting import no_fuse
 
 pytestmark = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
-
-
-@pytest.fixture(scope="module", params=[("bindfs", []), ("bindfs", ["--packed", "--queues", "1"]), ("sshfs", [])],
-                ids=["bindfs", "bindfs-packed", "sshfs"])
-def mnt(request):
-    kind, options = request.param
-    with tempfile.TemporaryDirectory(prefix="fw-mount-") as name:
-        top = pathlib.Path(name)
-        (top / "mnt").mkdir()
-        os.environ["FW_MOUNT_DIR"] = name
-        with device(top, kind), Mount(top / "socket", top / "mnt", *options) as m:
-            m.wait_ready()
-            yield top / "mnt"
-            subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
-            assert m.process.wait(20) == 0, m.text()
-            assert not is_mounted(top / "mnt")
-
-
-@pytest.fixture
-def place(mnt, request):
-    path = mnt / request.node.name.replace("[", "-").replace("]", "")
-    path.mkdir()
-    return path
 
 
 def test_large_file(place):
@@ -93,87 +67,3 @@ def test_mmap_read(place):
     (place / "f").write_bytes(data)
     with open(place / "f", "rb") as f, mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as m:
         assert m[:] == data
-
-
-def random_operations(path, seed, count):
-    """Like fsx: reads, writes, truncations and reopenings of one file, against a bytearray."""
-    rnd = random.Random(seed)
-    model = bytearray()
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    for step in range(count):
-        op = rnd.choice(["read", "read", "write", "write", "write", "truncate", "reopen", "stat"])
-        off, size = rnd.randrange(600000), rnd.choice([1, 100, 4096, 5000, 70000, 200000])
-        if op == "read":
-            got = os.pread(fd, size, off)
-            assert got == model[off:off + size], (seed, step, off, size)
-        elif op == "write":
-            data = rnd.randbytes(size)
-            assert os.pwrite(fd, data, off) == size
-            if off > len(model):
-                model.extend(bytes(off - len(model)))
-            model[off:off + size] = data
-        elif op == "truncate":
-            os.ftruncate(fd, off)
-            model[off:] = b""
-            model.extend(bytes(off - len(model)))
-        elif op == "reopen":
-            os.close(fd)
-            fd = os.open(path, os.O_RDWR)
-        else:
-            assert os.fstat(fd).st_size == len(model), (seed, step)
-    os.close(fd)
-    with open(path, "rb") as f:
-        assert f.read() == model, seed
-
-
-@pytest.mark.parametrize("seed", [11, 12])
-def test_random_against_model(place, seed):
-    random_operations(place / "f", seed, 300)
-
-
-def test_eight_threads(place):
-    failures = []
-
-    def work(n):
-        try:
-            random_operations(place / f"f{n}", 100 + n, 60)
-            for i in range(30):
-                name = place / f"t{n}-{i}"
-                name.write_bytes(b"x" * (i * 97))
-                name.rename(place / f"u{n}-{i}")
-                assert (place / f"u{n}-{i}").stat().st_size == i * 97
-                if i % 2:
-                    (place / f"u{n}-{i}").unlink()
-            assert len([x for x in os.listdir(place) if x.startswith(f"u{n}-")]) == 15
-        except Exception as e:  # noqa: BLE001
-            failures.append((n, repr(e)))
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join(60)
-    assert not failures
-    assert not any(t.is_alive() for t in threads)
-
-
-def test_git(place, tmp_path):
-    def git(*args, cwd):
-        return subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "gc.auto=0",
-                               "-c", "safe.directory=*", *args], cwd=cwd, check=True, timeout=60,
-                              capture_output=True, text=True, env={**os.environ, "HOME": str(tmp_path)}).stdout
-
-    repo = tmp_path / "repo"
-    repo.mkdir()
-    git("init", "-q", cwd=repo)
-    rnd = random.Random(3)
-    for commit in range(3):
-        for i in range(40):
-            (repo / f"f{i}").write_bytes(rnd.randbytes(rnd.randrange(9000)))
-        git("add", "-A", cwd=repo)
-        git("commit", "-q", "-m", str(commit), cwd=repo)
-    git("clone", "-q", "--no-hardlinks", str(repo), str(place / "clone"), cwd=tmp_path)
-    git("fsck", "--full", "--strict", cwd=place / "clone")
-    assert git("status", "--porcelain", cwd=place / "clone") == ""
-    assert git("rev-parse", "HEAD", cwd=place / "clone") == git("rev-parse", "HEAD", cwd=repo)
-    subprocess.run(["diff", "-r", "-x", ".git", str(repo), str(place / "clone")], check=True, timeout=60)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A mounted device, one for all tests of a file, and what has to be gone when it was unmounted."""
+import os
+import pathlib
+import subprocess
+import tempfile
+
+import pytest
+
+from mounting import Mount, assert_nothing_left, device, is_mounted
+
+
+@pytest.fixture(scope="module", params=[("bindfs", []), ("bindfs", ["--packed", "--queues", "1"]), ("sshfs", [])],
+                ids=["bindfs", "bindfs-packed", "sshfs"])
+def mnt(request):
+    kind, options = request.param
+    with tempfile.TemporaryDirectory(prefix="fw-mount-") as name:
+        top = pathlib.Path(name)
+        (top / "mnt").mkdir()
+        os.environ["FW_MOUNT_DIR"] = name
+        with device(top, kind), Mount(top / "socket", top / "mnt", *options) as m:
+            m.wait_ready()
+            yield top / "mnt"
+            subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
+            assert m.process.wait(20) == 0, m.text()
+            assert not is_mounted(top / "mnt")
+        assert_nothing_left(top)
+
+
+@pytest.fixture
+def kind(request):
+    """What daemon is behind the mount."""
+    return request.node.callspec.params["mnt"][0]
+
+
+@pytest.fixture
+def place(mnt, request):
+    path = mnt / request.node.name.replace("[", "-").replace("]", "")
+    path.mkdir()
+    return path
