@@ -42,7 +42,9 @@ static uint64_t *hiprio_interrupt(struct bridge_hiprio *hp, const uint8_t *slot)
 /* Pass EAGAIN on. The kernel knows a request only at the clone of /dev/fuse where it was read, which may be any. */
 static void pass_again(const struct bridge *b, uint64_t unique)
 {
-	const struct fuse_out_header hdr = { .len = sizeof(hdr), .error = -EAGAIN, .unique = unique };
+	const struct fuse_out_header hdr = { .len = sizeof(hdr),
+					     .error = -EAGAIN,
+					     .unique = unique };
 
 	for (unsigned int i = 0; i < b->config.nr_request_queues; i++) {
 		if (write(b->queues[i].fuse_fd, &hdr, sizeof(hdr)) == (ssize_t)sizeof(hdr))
