@@ -24,9 +24,14 @@ def bench(path, *args, timeout=60):
 
 
 def result(path, *args):
-    run = bench(path, "--json", *SHORT, *args)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    """Of a short run; of a longer one where the machine had other things to do for that short time."""
+    for runtime in (SHORT, ["--runtime", "2"]):
+        run = bench(path, "--json", *runtime, *args)
+        assert run.returncode == 0, run.stderr
+        out = json.loads(run.stdout)
+        if out["operations"]:
+            break
+    return out
 
 
 def refused(path, *args, status=1):

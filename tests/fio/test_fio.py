@@ -43,7 +43,7 @@ def serving(*command):
 
 def fio(socket, *options):
     return subprocess.run(["fio", "--name=job", f"--ioengine=external:{ENGINE}", f"--socket={socket}", "--thread",
-                           "--output-format=json", *options], capture_output=True, text=True, timeout=60)
+                           "--output-format=json", "--verify_state_save=0", *options], capture_output=True, text=True, timeout=60)
 
 
 def jobs_of(done):
