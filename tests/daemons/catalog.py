@@ -92,10 +92,8 @@ SERVERS = {
 
 # @user: not where the file system takes root by its nature (fuse-overlayfs changes owners, ntfs-3g mounts by itself).
 RO = ("-o", "ro")
-NAMES = "errors and limits of names"
 LOCAL = {
-    "sshfs": Description(local.Sshfs, library="libfuse 3", user=True, read_only=RO, differs=[NAMES],
-                         limits="a name of more than 255 bytes ends with ENAMETOOLONG before sshfs sees it"),
+    "sshfs": Description(local.Sshfs, library="libfuse 3", user=True, read_only=RO),
     "bindfs": Description(local.Bindfs, library="libfuse 2", user=True, read_only=RO),
     "mergerfs": Description(local.Mergerfs, library="libfuse 2, its own", user=True, read_only=RO),
     "unionfs-fuse": Description(local.UnionfsFuse, library="libfuse 2", user=True, read_only=RO),

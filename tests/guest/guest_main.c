@@ -171,6 +171,7 @@ static int parse(int argc, char **argv)
 		{ "no-xattr", no_argument, NULL, 'x' },
 		{ "no-hardlink", no_argument, NULL, 'h' },
 		{ "no-symlink", no_argument, NULL, 's' },
+		{ "other-name-error", no_argument, NULL, 'n' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -194,6 +195,9 @@ static int parse(int argc, char **argv)
 			break;
 		case 's':
 			options.no_symlink = true;
+			break;
+		case 'n':
+			options.other_name_error = true;
 			break;
 		default:
 			return -1;
