@@ -120,6 +120,7 @@ static int make_gate(void)
 	err = gate_new(&gate, &config);
 	if (err < 0)
 		return err;
+	fuse_dev_keep_buffers();
 	log_info("serving tag '%s' on %s", config.device.tag, getenv("FUSEWIRE_SOCKET"));
 	__atomic_store_n(&alone.gate, gate, __ATOMIC_RELEASE);
 	return 0;

@@ -6,10 +6,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "marks.h"
 #include "real.h"
 #include "worker/attach.h"
@@ -41,6 +43,17 @@ enum fuse_dev_way fuse_dev_way(void)
 int fuse_dev_owner(void)
 {
 	return owner;
+}
+
+void fuse_dev_keep_buffers(void)
+{
+	if (getenv("MALLOC_MMAP_THRESHOLD_") || getenv("MALLOC_TRIM_THRESHOLD_") ||
+	    getenv("GLIBC_TUNABLES"))
+		return;
+	/* Without both, glibc would not adapt either any more. */
+	if (!mallopt(M_MMAP_THRESHOLD, 4 * MESSAGE_MAX) ||
+	    !mallopt(M_TRIM_THRESHOLD, 32 * MESSAGE_MAX))
+		log_debug("the allocator keeps its ways");
 }
 
 ssize_t fuse_dev_read(int fd, const struct iovec *iov, unsigned int nr)

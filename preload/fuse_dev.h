@@ -35,6 +35,15 @@ void fuse_dev_poll(int fd);
 /** fuse_dev_closed() - the last descriptor is about to be closed. */
 void fuse_dev_closed(void);
 
+/**
+ * fuse_dev_keep_buffers() - the daemon serves from now on: let its allocator keep what is freed after each request.
+ *
+ * libfuse allocates a buffer for the data of each READ that it does not splice. glibc gives a megabyte back to the kernel as soon as
+ * it is freed, and 256 page faults per request cost more than all copying. Costs a few buffers of memory; the user's own
+ * settings (MALLOC_..., GLIBC_TUNABLES) stand.
+ */
+void fuse_dev_keep_buffers(void);
+
 /* run.c */
 /** run_read() - fuse_dev_read() with FUSE_DEV_RUN. */
 ssize_t run_read(int fd, const struct iovec *iov, unsigned int nr, bool nonblock);

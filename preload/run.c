@@ -188,6 +188,7 @@ static void take_attach(int socket, const struct iovec *iov, unsigned int nr, si
 		__atomic_store_n(&run.state, RUN_CHANNEL, __ATOMIC_SEQ_CST);
 		return;
 	}
+	fuse_dev_keep_buffers();
 	__atomic_store_n(&run.state, RUN_ATTACHED, __ATOMIC_SEQ_CST);
 	waiting = __atomic_load_n(&run.nr_receiving, __ATOMIC_SEQ_CST);
 	while (waiting--)
