@@ -126,5 +126,6 @@ int main(int argc, char **argv)
 		fusewire_detach(session);
 	}
 	fuse_session_destroy(session);
+	fuse_opt_free_args(&args);
 	return err ? 1 : 0;
 }

@@ -157,12 +157,14 @@ static const char usage[] =
 int main(int argc, char **argv)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
-	struct serve_options serve;
+	struct serve_options serve = { 0 };
 	int status = 1;
 
 	if (fuse_opt_parse(&args, &opts, options, NULL) < 0 ||
-	    serve_parse(&args, usage, &serve) < 0)
-		return 2;
+	    serve_parse(&args, usage, &serve) < 0) {
+		status = 2;
+		goto out;
+	}
 	if (serve.done) {
 		status = 0;
 		goto out;

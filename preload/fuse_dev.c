@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -105,7 +106,10 @@ ssize_t fuse_dev_read_pipe(int fd, int pipe_fd, size_t len)
 	iov.iov_base = malloc(iov.iov_len);
 	if (!iov.iov_base)
 		return -ENOMEM;
+	/* The daemon may cancel a thread that waits. */
+	pthread_cleanup_push(free, iov.iov_base);
 	n = fuse_dev_read(fd, &iov, 1);
+	pthread_cleanup_pop(0);
 	/* Who splices has made the pipe large enough for a message. */
 	if (n > 0)
 		n = pipe_write_all(pipe_fd, iov.iov_base, (size_t)n);
