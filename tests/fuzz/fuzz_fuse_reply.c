@@ -32,7 +32,7 @@ static void check_dirents(const struct peer *p, const uint8_t *body, size_t len,
 		uint32_t namelen;
 
 		namelen = fuse_get32(body + off + head + 16, p->swapped);
-		assert_true(namelen >= 1 && namelen <= 255);
+		assert_true(namelen >= 1 && namelen <= 4095);
 		if (FUSE_REC_ALIGN(head + 24 + namelen) > len - off)
 			return;
 		assert_true(!memchr(body + off + head + 24, '/', namelen));

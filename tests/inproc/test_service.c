@@ -522,13 +522,16 @@ static void test_wrong_replies(void **state)
 static void test_replies_once(void **state)
 {
 	struct inproc_config config = {};
-	struct daemon *d = daemon_new(&config, 0);
+	struct daemon *d;
 	struct fuse_getattr_in in = {};
 	uint8_t msg[4096];
 	struct iovec iov = { msg, sizeof(msg) };
 	struct fuse_in_header hdr;
 	struct fuse_attr_out attr = {};
 
+	if (CANCEL_IS_NOT_SEEN)
+		skip();
+	d = daemon_new(&config, 0);
 	daemon_start(d, 1);
 	assert_int_equal(rig_init(d->rig), 0);
 	inproc_unmount(d->svc);
