@@ -13,6 +13,7 @@
  * INIT was answered: so no message is lost at the change.
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,10 +228,31 @@ static void receiving_cancelled(void *unused)
 	__atomic_sub_fetch(&run.nr_receiving, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Return: as recvmsg(2), or 1 at once when the device has come meanwhile. */
-static ssize_t receive(int fd, struct msghdr *msg)
+/*
+ * Until it is decided how the daemon is served, wait no longer than this at a time: ATTACH comes through one socket, and
+ * who reads another one, a clone that was made a moment before, is woken by nobody.
+ */
+#define RUN_LOOK_MS 20
+
+/* Return: 0: read now; or negative errno. */
+static int wait_undecided(int fd)
 {
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int n = 0;
+
+	while (n == 0 && run_state() <= RUN_GREETED)
+		n = REAL(poll)(&p, 1, RUN_LOOK_MS);
+	return n < 0 ? -errno : 0;
+}
+
+/* Return: as recvmsg(2), or 1 at once when the device has come meanwhile. */
+static ssize_t receive(int fd, struct msghdr *msg, bool nonblock)
+{
+	int err = nonblock ? 0 : wait_undecided(fd);
 	ssize_t n;
+
+	if (err)
+		return err;
 
 	__atomic_add_fetch(&run.nr_receiving, 1, __ATOMIC_SEQ_CST);
 	if (run_state() == RUN_ATTACHED) {
@@ -286,7 +308,7 @@ ssize_t run_read(int fd, const struct iovec *iov, unsigned int nr, bool nonblock
 
 		if (likely(run_state() == RUN_ATTACHED))
 			return inproc_read(worker_service(run.worker), iov, nr, nonblock);
-		n = receive(fd, &msg);
+		n = receive(fd, &msg, nonblock);
 		if (n == 1)
 			continue;
 		if (n < (ssize_t)sizeof(struct fuse_in_header) ||
