@@ -19,6 +19,9 @@ int must_check fd_set_nonblock(int fd, bool on);
  */
 int fd_signal(int fd);
 
+/** fd_ignore_sigpipe() - what fd_signal() on pipes needs: SIGPIPE is ignored from now on, if it has its default disposition. */
+void fd_ignore_sigpipe(void);
+
 /**
  * fd_drain_signal() - consume what fd_signal() left, without blocking when @fd is O_NONBLOCK.
  *

@@ -13,7 +13,6 @@
 #include "vhost/acceptor.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -62,18 +61,6 @@ void vhost_acceptor_refuse(struct vhost_acceptor *a)
 			     "vhost-user: refused a second front-end while one is connected");
 }
 
-/* Call descriptors and the backend channel may be pipes, whose reader may die. */
-static void ignore_sigpipe(void)
-{
-	struct sigaction old;
-
-	if (sigaction(SIGPIPE, NULL, &old) == 0 && !(old.sa_flags & SA_SIGINFO) &&
-	    old.sa_handler == SIG_DFL) {
-		old.sa_handler = SIG_IGN;
-		sigaction(SIGPIPE, &old, NULL);
-	}
-}
-
 int vhost_acceptor_start(struct vhost_acceptor *a, int listen_fd)
 {
 	int err;
@@ -86,7 +73,7 @@ int vhost_acceptor_start(struct vhost_acceptor *a, int listen_fd)
 	if (err < 0)
 		return err;
 	a->listening = true;
-	ignore_sigpipe();
+	fd_ignore_sigpipe();
 	return 0;
 }
 

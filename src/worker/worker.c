@@ -125,15 +125,6 @@ static int worker_connect(struct worker *w)
 	return vhost_server_new(&w->server, &server);
 }
 
-/* Call descriptors may be pipes whose reader is gone (vhost/server.h). */
-static void ignore_sigpipe(void)
-{
-	struct sigaction sa;
-
-	if (sigaction(SIGPIPE, NULL, &sa) == 0 && sa.sa_handler == SIG_DFL)
-		signal(SIGPIPE, SIG_IGN);
-}
-
 static int worker_make_device(struct worker *w)
 {
 	struct inproc_config daemon = w->config.daemon;
@@ -187,7 +178,8 @@ int worker_new(struct worker **ret_worker, const struct worker_config *config)
 		return -ENOMEM;
 	w->config = *config;
 	w->wake.fd = -1;
-	ignore_sigpipe();
+	/* Call descriptors may be pipes whose reader is gone. */
+	fd_ignore_sigpipe();
 	err = worker_build(w);
 	if (err < 0) {
 		worker_free(w);
