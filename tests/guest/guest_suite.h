@@ -55,9 +55,13 @@ void __attribute__((format(printf, 1, 2))) diag(const char *fmt, ...);
 /** test_queues() - every request queue that should be used is (guest_main.c). */
 int test_queues(void);
 
-/** CHECK - fail the calling test unless @x holds. */
+/**
+ * CHECK - fail the calling test unless @x holds.
+ * An errno that an earlier call left would make two equal results of a short write look different.
+ */
 #define CHECK(x)                                                                            \
 	do {                                                                                \
+		errno = 0;                                                                  \
 		if (!(x))                                                                   \
 			return fail("%s:%d: %s (errno %d)", __func__, __LINE__, #x, errno); \
 	} while (0)
