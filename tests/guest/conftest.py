@@ -36,12 +36,22 @@ def make_backend(tmp):
         backend.stop()
 
 
+def kind_of(name):
+    if name == "uml" and guest.uml_is_out():
+        pytest.skip(guest.uml_is_out())
+    return guest.KINDS[name]
+
+
 @pytest.fixture(params=guest.chosen("GUEST_KINDS", "qemu-6.12,qemu-6.1,uml"))
 def kind(request):
     """A kind of guest: its options, and how many of two request queues its driver uses."""
-    if request.param == "uml" and guest.uml_is_out():
-        pytest.skip(guest.uml_is_out())
-    return guest.KINDS[request.param]
+    return kind_of(request.param)
+
+
+@pytest.fixture(params=guest.chosen("GUEST_KINDS_ONCE", "qemu-6.12,uml"))
+def kind_once(request):
+    """As kind, without the slow one that shows least."""
+    return kind_of(request.param)
 
 
 @pytest.fixture(params=guest.chosen("GUEST_BACKENDS", "sshfs,bindfs,sshfs-channel,bindfs-channel"))

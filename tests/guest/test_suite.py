@@ -12,7 +12,7 @@ import guest
 MIB = 1 << 20
 
 
-def test_suite(backend, kind):
+def run_suite(backend, kind):
     options, queues_used = kind
     used = min(queues_used, backend.queues)
     done = guest.vm([*options, "--add", guest.GUEST_SUITE], backends=[backend], timeout=240,
@@ -25,6 +25,18 @@ def test_suite(backend, kind):
     assert backend.one_shot or backend.alive()
     # It has cleaned up: what it deleted is gone on the serving side, too.
     assert os.listdir(backend.dir) == []
+
+
+def test_suite(backend, kind):
+    run_suite(backend, kind)
+
+
+# These are in-process what sshfs and bindfs are not: low-level libfuse 3 that splices, and no libfuse at all.
+@pytest.mark.parametrize("name", guest.chosen("GUEST_BACKENDS_ONCE", "passthrough-alone,memfuse"))
+def test_suite_once(make_backend, kind_once, name):
+    if "passthrough" in name and not guest.PASSTHROUGH:
+        pytest.skip("built without libfuse 3")
+    run_suite(make_backend(name), kind_once)
 
 
 def test_null(make_backend, kind):

@@ -24,6 +24,7 @@ import sshd  # noqa: E402
 
 FUSEWIRE = os.environ.get("FUSEWIRE", os.path.join(ROOT, "build/src/cli/fusewire"))
 GUEST_SUITE = os.environ.get("GUEST_SUITE", os.path.join(ROOT, "build/tests/guest/guest_suite"))
+PASSTHROUGH = os.environ.get("EXAMPLE_PASSTHROUGH")
 ENV = dict(os.environ, FUSEWIRE_VM_ACCEL=os.environ.get("FUSEWIRE_VM_ACCEL", "tcg"))
 
 # How each kind of guest is started, and how many of 2 request queues its driver uses.
@@ -85,9 +86,13 @@ class Backend:
         # User-mode Linux refuses a device with more than 64 virtqueues.
         return ["--socket", self.socket, "--tag", self.tag, "--queues", str(self.queues)]
 
+    def environment(self):
+        return None
+
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=self.environment())
         wait_for("a socket of " + " ".join(self.command()),
                  lambda: os.path.exists(self.socket) or self.process.poll() is not None)
         if self.process.poll() is not None:
@@ -151,6 +156,42 @@ class BindfsChannel(Bindfs):
     in_process = "never"
 
 
+class Passthrough(Backend):
+    """Low-level libfuse 3, with write_buf; WRITEs come in by splice."""
+
+    options = ["--max-write=524288"]
+
+    def daemon(self):
+        return [PASSTHROUGH, "-f", *self.options, self.dir, self.mountpoint]
+
+    def command(self):
+        return self.run(*self.daemon())
+
+
+class PassthroughAlone(Passthrough):
+    """The library preloaded by hand: READs go out by splice, too."""
+
+    def environment(self):
+        return {**os.environ, "LD_PRELOAD": os.environ["PRELOAD_LIBRARY"], "FUSEWIRE_SOCKET": self.socket, "FUSEWIRE_TAG": self.tag,
+                "FUSEWIRE_QUEUES": str(self.queues)}
+
+    def command(self):
+        return self.daemon()
+
+
+class Memfuse(Backend):
+    """Its own code for /dev/fuse, and a file system in memory."""
+
+    options = []
+
+    def command(self):
+        return self.run(os.environ["MEMFUSE"], *self.options, self.mountpoint)
+
+
+class MemfuseEpoll(Memfuse):
+    options = ["--wait", "epoll", "--clone", "--receive", "splice", "--send", "splice"]
+
+
 class Null(Backend):
     size = 64 << 20
 
@@ -174,7 +215,9 @@ class Virtiofsd(Backend):
         return super().start()
 
 
-BACKENDS = {"sshfs": Sshfs, "bindfs": Bindfs, "sshfs-channel": SshfsChannel, "bindfs-channel": BindfsChannel, "null": Null, "virtiofsd": Virtiofsd}
+BACKENDS = {"sshfs": Sshfs, "bindfs": Bindfs, "sshfs-channel": SshfsChannel, "bindfs-channel": BindfsChannel,
+            "passthrough": Passthrough, "passthrough-alone": PassthroughAlone, "memfuse": Memfuse, "memfuse-epoll": MemfuseEpoll,
+            "null": Null, "virtiofsd": Virtiofsd}
 
 
 def vm_command(options=(), command=(), backends=()):
