@@ -60,8 +60,8 @@ struct fusewire_options {
  * The socket listens when this returns; front-ends are served once the session's loop has answered FUSE_INIT. Any number may
  * come and go after each other.
  *
- * Return: 0, or a negative errno: -EINVAL for options that cannot be, -EADDRINUSE where somebody serves @socket_path, others as
- * from socket(2) and bind(2).
+ * Return: 0, or a negative errno: -EINVAL for options that cannot be, -EADDRINUSE where somebody serves @socket_path,
+ * -ENOTSUP where libfuse was built without custom I/O (3.18 is, unless told otherwise), others as from socket(2) and bind(2).
  */
 int fusewire_attach(struct fuse_session *se, const struct fusewire_options *options);
 

@@ -4,26 +4,16 @@ import contextlib
 import fcntl
 import json
 import os
-import pathlib
 import signal
 import subprocess
-import sys
-import tempfile
 
 import pytest
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../mount"))
-from mounting import FUSEWIRE, Mount, Process, is_mounted, no_fuse, wait_for  # noqa: E402
+from ways import HAMMER, PROGRAMS, SPLICED, by_hand, channel, check, command, inproc, local, needs_fuse, served, suite_and_load, top
+from mounting import FUSEWIRE, Mount, wait_for
 
-pytestmark = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
+pytestmark = needs_fuse
 
-GUEST_SUITE, HAMMER = os.environ["GUEST_SUITE"], os.environ["HAMMER"]
-HAMMER_SECONDS = os.environ.get("HAMMER_SECONDS", "0.3")
-PROGRAMS = {"passthrough": os.environ.get("EXAMPLE_PASSTHROUGH"), "empty": os.environ.get("EXAMPLE_EMPTY"),
-            "memfuse": os.environ["MEMFUSE"]}
-
-# Small enough for a pipe of an ordinary user: libfuse and memfuse then receive by splice.
-SPLICED = "--max-write=524288"
 DAEMONS = {
     "passthrough": ["passthrough", "-f"],
     "passthrough-splice": ["passthrough", "-f", "--no-cache", SPLICED],
@@ -39,94 +29,6 @@ DAEMONS = {
 }
 
 
-@pytest.fixture
-def top():
-    with tempfile.TemporaryDirectory(prefix="fw-examples-") as name:
-        for folder in ("src", "mnt", "daemon"):
-            os.mkdir(os.path.join(name, folder))
-        os.environ["FW_MOUNT_DIR"] = name
-        yield pathlib.Path(name)
-
-
-def command(top, words, at):
-    """The daemon's command line; skips where it could not be built."""
-    name, *options = words
-    if not PROGRAMS[name]:
-        pytest.skip("built without libfuse 3")
-    return [PROGRAMS[name], *options] + ([str(top / "src")] if name == "passthrough" else []) + [str(at)]
-
-
-@contextlib.contextmanager
-def local(top, words):
-    """Mounted by the daemon itself."""
-    mnt = top / "mnt"
-    process = subprocess.Popen(command(top, words, mnt), stdin=subprocess.DEVNULL)
-    try:
-        assert wait_for(lambda: is_mounted(mnt)), "not mounted"
-        yield mnt
-        subprocess.run(["umount", str(mnt)], check=True, timeout=20)
-        assert process.wait(20) == 0
-    finally:
-        if is_mounted(mnt):
-            subprocess.run(["umount", "-l", str(mnt)], check=False)
-        process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
-def served(top, words, in_process="never"):
-    """Served by `fusewire run`."""
-    with Process(["run", "--in-process", in_process, "--socket", str(top / "socket"), "--tag", "t"],
-                 ["--", *command(top, words, top / "daemon")]) as device:
-        device.wait_ready()
-        yield str(top / "socket")
-        assert device.end(signal.SIGTERM) == 0, device.text()
-
-
-@contextlib.contextmanager
-def channel(top, words, in_process="never"):
-    """Served through the channel, and mounted with `fusewire mount`."""
-    with served(top, words, in_process) as socket, Mount(socket, top / "mnt") as mount:
-        mount.wait_ready()
-        yield top / "mnt"
-        subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
-        assert mount.process.wait(20) == 0, mount.text()
-
-
-@contextlib.contextmanager
-def inproc(top, words):
-    """As channel(), from within the daemon's process."""
-    with channel(top, words, "always") as mnt:
-        yield mnt
-
-
-@contextlib.contextmanager
-def by_hand(top, words):
-    """The library preloaded by hand: no fusewire run."""
-    env = {**os.environ, "LD_PRELOAD": os.environ["PRELOAD_LIBRARY"], "FUSEWIRE_SOCKET": str(top / "socket"),
-           "FUSEWIRE_TAG": "t"}
-    process = subprocess.Popen(command(top, words, top / "daemon"), stdin=subprocess.DEVNULL, env=env)
-    try:
-        assert wait_for(lambda: (top / "socket").exists()), "no socket"
-        with Mount(str(top / "socket"), top / "mnt") as mount:
-            mount.wait_ready()
-            yield top / "mnt"
-            subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
-            assert mount.process.wait(20) == 0, mount.text()
-        process.terminate()
-        assert process.wait(20) == 0
-        assert not (top / "socket").exists()
-    finally:
-        process.kill()
-        process.wait()
-
-
-def check(*argv):
-    done = subprocess.run([str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
 # By hand, the library stands for open and mount, too: a few daemons that differ in how they read and write.
 BY_HAND = ["passthrough-splice", "passthrough-clone", "memfuse", "memfuse-select", "memfuse-epoll", "memfuse-clone"]
 WAYS = [(way, daemon) for daemon in DAEMONS for way in (local, channel, inproc, by_hand)
@@ -137,12 +39,7 @@ WAYS = [(way, daemon) for daemon in DAEMONS for way in (local, channel, inproc, 
 def test_suite_and_load(top, way, daemon):
     words = DAEMONS[daemon]
     with way(top, words) as mnt:
-        assert "not ok" not in check(GUEST_SUITE, mnt, "suite")
-        for options in ([], ["--direct", "--seed", "2"]):
-            os.mkdir(mnt / "load")
-            assert "right" in check(HAMMER, "--seconds", HAMMER_SECONDS, *options, mnt / "load")
-            os.rmdir(mnt / "load")
-        assert os.listdir(mnt) == []
+        suite_and_load(top, mnt)
     assert os.listdir(top / "src") == []
 
 
