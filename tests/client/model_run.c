@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Random operations on a device, each compared with what a model answers: model_run SOCKET SEED OPERATIONS [packed] [file].
+ * Random operations on a device, each compared with what a model answers:
  *
- * Two threads work on a request queue and in a directory of their own each; with "file", on a half each of the file "data",
+ *	model_run SOCKET SEED OPERATIONS [packed] [file] [threads=N]
+ *
+ * Threads, 2 by default, work on a request queue and in a directory of their own each; with "file", on a part each of the file "data",
  * which is all that `fusewire null` has. The first difference is told, and ends the run with status 1.
  */
 #include <errno.h>
@@ -18,7 +20,7 @@
 #include "client/fuse_ops.h"
 #include "model.h"
 
-#define NR_THREADS  2
+#define THREADS_MAX 16
 #define LIST_BYTES  32768u
 #define TOP_NAME    "model-%u"
 #define NR_NAMES    6u
@@ -563,45 +565,61 @@ static void *run_thread(void *arg)
 	return NULL;
 }
 
-int main(int argc, char **argv)
-{
-	struct fuse_client_config config = { .nr_queues = NR_THREADS,
-					     .queue_size = 64,
-					     .nr_calls = 2,
-					     .data_bytes = MODEL_FILE_BYTES };
-	struct run runs[NR_THREADS] = {};
-	pthread_t threads[NR_THREADS];
-	struct fuse_client *client;
-	const char *why = "";
-	bool failed = false, file_only = false;
-	int err;
+struct options {
+	unsigned int nr_threads;
+	bool packed, file_only;
+};
 
-	if (argc < 4)
-		return 2;
-	config.path = argv[1];
+static bool parse(struct options *o, int argc, char **argv)
+{
 	for (int i = 4; i < argc; i++) {
 		if (strcmp(argv[i], "packed") == 0)
-			config.format = VIRTQ_PACKED;
-		file_only = file_only || strcmp(argv[i], "file") == 0;
+			o->packed = true;
+		else if (strcmp(argv[i], "file") == 0)
+			o->file_only = true;
+		else if (strncmp(argv[i], "threads=", 8) == 0)
+			o->nr_threads = (unsigned int)strtoul(argv[i] + 8, NULL, 10);
 	}
+	return argc >= 4 && o->nr_threads >= 1 && o->nr_threads <= THREADS_MAX;
+}
+
+int main(int argc, char **argv)
+{
+	struct fuse_client_config config = { .queue_size = 64,
+					     .nr_calls = 2,
+					     .data_bytes = MODEL_FILE_BYTES };
+	struct options options = { .nr_threads = 2 };
+	struct run runs[THREADS_MAX] = {};
+	pthread_t threads[THREADS_MAX];
+	struct fuse_client *client;
+	const char *why = "";
+	bool failed = false;
+	int err;
+
+	if (!parse(&options, argc, argv))
+		return 2;
+	config.path = argv[1];
+	config.nr_queues = options.nr_threads;
+	if (options.packed)
+		config.format = VIRTQ_PACKED;
 	signal(SIGPIPE, SIG_IGN);
 	err = fuse_client_new(&client, &config, &why);
 	if (err < 0) {
 		fprintf(stderr, "%s: %s\n", why, strerror(-err));
 		return 2;
 	}
-	for (unsigned int i = 0; i < NR_THREADS; i++) {
+	for (unsigned int i = 0; i < options.nr_threads; i++) {
 		runs[i] = (struct run){ .index = i,
 					.client = client,
 					.q = fuse_client_queue(client, i),
-					.rng = strtoull(argv[2], NULL, 10) * 2 + i + 1,
+					.rng = strtoull(argv[2], NULL, 10) * THREADS_MAX + i + 1,
 					.nr_ops = (unsigned int)strtoul(argv[3], NULL, 10),
 					.what = "",
-					.file_only = file_only };
+					.file_only = options.file_only };
 		if (pthread_create(&threads[i], NULL, run_thread, &runs[i]) != 0)
 			return 2;
 	}
-	for (unsigned int i = 0; i < NR_THREADS; i++) {
+	for (unsigned int i = 0; i < options.nr_threads; i++) {
 		pthread_join(threads[i], NULL);
 		failed = failed || runs[i].failed;
 	}

@@ -36,11 +36,13 @@ def top():
 
 
 def command(top, words, at):
-    """The daemon's command line; skips where it could not be built."""
+    """The daemon's command line; skips where it could not be built. Other programs than ours come with all their words but the last."""
     name, *options = words
+    if name not in PROGRAMS and os.path.isabs(name):
+        return [*words, str(at)]
     if name not in PROGRAMS:
         pytest.skip(f"{name} could not be built: its libfuse is missing")
-    return [PROGRAMS[name], *options] + ([str(top / "src")] if name.startswith("passthrough") else []) + [str(at)]
+    return [PROGRAMS[name], *options] + ([str(top / "src")] if "passthrough" in name else []) + [str(at)]
 
 
 @contextlib.contextmanager
@@ -71,13 +73,20 @@ def served(top, words, in_process="never"):
 
 
 @contextlib.contextmanager
-def channel(top, words, in_process="never"):
-    """Served through the channel, and mounted with `fusewire mount`."""
-    with served(top, words, in_process) as socket, Mount(socket, top / "mnt") as mount:
+def mounted(top, socket, *options):
+    """Mounted with `fusewire mount`."""
+    with Mount(socket, top / "mnt", *options) as mount:
         mount.wait_ready()
         yield top / "mnt"
         subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
         assert mount.process.wait(20) == 0, mount.text()
+
+
+@contextlib.contextmanager
+def channel(top, words, in_process="never"):
+    """Served through the channel, and mounted with `fusewire mount`."""
+    with served(top, words, in_process) as socket, mounted(top, socket) as mnt:
+        yield mnt
 
 
 @contextlib.contextmanager
@@ -88,24 +97,27 @@ def inproc(top, words):
 
 
 @contextlib.contextmanager
-def by_hand(top, words):
-    """The library preloaded by hand: no fusewire run."""
-    env = {**os.environ, "LD_PRELOAD": os.environ["PRELOAD_LIBRARY"], "FUSEWIRE_SOCKET": str(top / "socket"),
-           "FUSEWIRE_TAG": "t"}
+def alone(top, words, library=os.environ["PRELOAD_LIBRARY"]):
+    """Served by the library preloaded by hand: no fusewire run."""
+    socket = top / "socket"
+    env = {**os.environ, "FUSEWIRE_SOCKET": str(socket), "FUSEWIRE_TAG": "t", **({"LD_PRELOAD": library} if library else {})}
     process = subprocess.Popen(command(top, words, top / "daemon"), stdin=subprocess.DEVNULL, env=env)
     try:
-        assert wait_for(lambda: (top / "socket").exists()), "no socket"
-        with Mount(str(top / "socket"), top / "mnt") as mount:
-            mount.wait_ready()
-            yield top / "mnt"
-            subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
-            assert mount.process.wait(20) == 0, mount.text()
+        assert wait_for(socket.exists), "no socket"
+        yield str(socket)
         process.terminate()
         assert process.wait(20) == 0
-        assert not (top / "socket").exists()
+        assert not socket.exists()
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def by_hand(top, words):
+    """As alone(), mounted with `fusewire mount`."""
+    with alone(top, words) as socket, mounted(top, socket) as mnt:
+        yield mnt
 
 
 def check(*argv):

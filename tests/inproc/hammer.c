@@ -2,8 +2,9 @@
 /*
  * Random operations on a mounted file system from many threads, everything compared with a model in memory.
  *
- *	hammer [--threads N] [--seconds S] [--seed N] [--direct] [--no-xattr] [--no-hardlink] [--hidden] DIRECTORY
+ *	hammer [--threads N] [--seconds S] [--seed N] [--direct] [--no-xattr] [--no-hardlink] [--hidden] [--signals] DIRECTORY
  *
+ * --signals: every few milliseconds a thread gets a signal, by which the kernel interrupts its request. Nothing may come of it.
  * --hidden: libfuse's path-based daemons may leave .fuse_hidden files, by which folders are not empty at the end.
  *
  * Each thread has a folder with files of its own, whose names, sizes, bytes and attributes it knows; a stripe of a file that
@@ -15,6 +16,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -62,7 +64,7 @@ static struct {
 	unsigned int threads;
 	double seconds;
 	uint64_t seed;
-	int direct, no_xattr, no_hardlink, hidden;
+	int direct, no_xattr, no_hardlink, hidden, signals;
 	const char *directory;
 } opts = { .threads = 16, .seconds = 5, .seed = 1 };
 
@@ -591,6 +593,7 @@ static void parse(int argc, char **argv)
 		{ "no-xattr", no_argument, &opts.no_xattr, 1 },
 		{ "no-hardlink", no_argument, &opts.no_hardlink, 1 },
 		{ "hidden", no_argument, &opts.hidden, 1 },
+		{ "signals", no_argument, &opts.signals, 1 },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -644,22 +647,40 @@ static void remove_common(void)
 	}
 }
 
+static void ignore(int signo)
+{
+}
+
+/* Wait for the end of the time, or of the first that finds something wrong. */
+static void watch(struct worker *workers)
+{
+	const useconds_t tick_us = opts.signals ? 3000 : 100000;
+	unsigned int next = 0;
+
+	for (double left = opts.seconds; left > 0 && !__atomic_load_n(&stop, __ATOMIC_RELAXED);
+	     left -= tick_us / 1e6) {
+		usleep(tick_us);
+		if (opts.signals)
+			pthread_kill(workers[next++ % opts.threads].thread, SIGUSR1);
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+}
+
 int main(int argc, char **argv)
 {
+	struct sigaction action = { .sa_handler = ignore, .sa_flags = SA_RESTART };
 	static struct worker workers[THREADS_MAX];
 	unsigned long nr = 0;
 
 	parse(argc, argv);
+	sigaction(SIGUSR1, &action, NULL);
 	open_common();
 	for (unsigned int i = 0; i < opts.threads; i++) {
 		workers[i].id = i;
 		if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
 			return 1;
 	}
-	for (double left = opts.seconds; left > 0 && !__atomic_load_n(&stop, __ATOMIC_RELAXED);
-	     left -= 0.1)
-		usleep(100000);
-	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	watch(workers);
 	for (unsigned int i = 0; i < opts.threads; i++) {
 		pthread_join(workers[i].thread, NULL);
 		nr += workers[i].nr_ops;
