@@ -30,7 +30,7 @@ DAEMONS = {
 
 
 # By hand, the library stands for open and mount, too: a few daemons that differ in how they read and write.
-BY_HAND = ["passthrough-splice", "passthrough-clone", "memfuse", "memfuse-select", "memfuse-epoll", "memfuse-clone"]
+BY_HAND = ["passthrough-splice", "passthrough-clone", "passthrough-single", "memfuse", "memfuse-select", "memfuse-epoll", "memfuse-clone"]
 WAYS = [(way, daemon) for daemon in DAEMONS for way in (local, channel, inproc, by_hand)
         if way is not by_hand or daemon in BY_HAND]
 

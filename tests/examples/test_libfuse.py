@@ -34,7 +34,7 @@ def test_version(suite):
 OPTIONS = {"plain": ["-f"], "splice": ["-f", "--no-cache", SPLICED], "clone": ["-f", "--no-splice", "-o", "clone_fd"],
            "single": ["-f", "-s"], "background": []}
 WAYS = [("plain", inproc), ("splice", channel), ("splice", inproc), ("splice", by_hand), ("clone", inproc), ("clone", by_hand),
-        ("single", inproc), ("background", inproc)]
+        ("single", inproc), ("single", by_hand), ("background", inproc)]
 
 
 @pytest.mark.parametrize("options, way", WAYS, ids=[f"{options}-{way.__name__}" for options, way in WAYS])

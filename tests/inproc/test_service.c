@@ -475,6 +475,39 @@ static void on_signal(int signo)
 {
 }
 
+static unsigned int interrupted(struct daemon *d)
+{
+	return __atomic_load_n(&d->nr_interrupted, __ATOMIC_ACQUIRE);
+}
+
+/* Wait for more than @before. */
+static bool interrupted_again(struct daemon *d, unsigned int before)
+{
+	for (int i = 0; i < 2000 && interrupted(d) <= before; i++)
+		usleep(1000);
+	return interrupted(d) > before;
+}
+
+/* A signal may have come while the reader did not sleep: once after each time of work it looks round, and then stays. */
+static void test_reader_looks_round(void **state)
+{
+	struct inproc_config config = {};
+	struct daemon *d = daemon_new(&config, 1);
+	uint64_t node, fh;
+
+	open_one(d->rig, &node, &fh);
+	for (int i = 0; i < 3; i++) {
+		unsigned int before = interrupted(d);
+
+		assert_int_equal(rig_getattr(d->rig, node), 0);
+		assert_true(interrupted_again(d, before));
+		before = interrupted(d);
+		usleep(100000);
+		assert_int_equal(interrupted(d), before);
+	}
+	daemon_free(d);
+}
+
 static void test_interrupted_readers(void **state)
 {
 	struct sigaction sa = { .sa_handler = on_signal }, old;
@@ -489,7 +522,14 @@ static void test_interrupted_readers(void **state)
 		assert_int_equal(rig_getattr(d->rig, node), 0);
 		usleep(1000);
 	}
-	assert_true(__atomic_load_n(&d->nr_interrupted, __ATOMIC_ACQUIRE) > 0);
+	/* All asleep, whoever leads. */
+	usleep(100000);
+	for (unsigned int i = 0; i < 3; i++) {
+		unsigned int before = interrupted(d);
+
+		pthread_kill(d->threads[i], SIGUSR1);
+		assert_true(interrupted_again(d, before));
+	}
 	daemon_free(d);
 	sigaction(SIGUSR1, &old, NULL);
 }
@@ -690,6 +730,7 @@ int main(void)
 		cmocka_unit_test(test_hanging_daemon),
 		cmocka_unit_test(test_cancelled_readers),
 		cmocka_unit_test(test_interrupted_readers),
+		cmocka_unit_test(test_reader_looks_round),
 		cmocka_unit_test(test_wrong_replies),
 		cmocka_unit_test(test_replies_once),
 		cmocka_unit_test(test_interrupt_reaches_the_daemon),

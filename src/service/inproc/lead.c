@@ -123,6 +123,7 @@ static bool pop_pending(struct inproc *ip, struct inproc_item *item)
 		ip->requests = slot_of(item->req)->next;
 		if (!ip->requests)
 			ip->requests_end = &ip->requests;
+		ip->settled = false;
 		inproc_busy(ip);
 	}
 	ip->nr_pending--;
@@ -292,13 +293,18 @@ static int lead(struct inproc *ip, enum inproc_lead who, bool wait, bool cancela
 static int lead_as_reader(struct inproc *ip, bool nonblock, bool cancelable,
 			  struct inproc_item *item)
 {
-	bool more;
+	bool more, sent_back;
 	int err = lead(ip, LEAD_READER, !nonblock, cancelable, &item->req, &more);
 
+	sent_back = ip->sent_back;
+	ip->sent_back = false;
 	if (item->req) {
+		ip->settled = false;
 		hand_over(ip, false, more);
 		return 0;
 	}
+	if (err == -EAGAIN && sent_back && !ip->nr_pending)
+		err = -EINTR;
 	/* Called back, or kept out: look again at what there is. */
 	if (err == 1 || err == -EBUSY || (err == -EAGAIN && (!nonblock || ip->nr_pending)))
 		return 1;
@@ -358,6 +364,17 @@ static void guard_lead(struct inproc *ip)
 		wake_one(ip);
 }
 
+/* Under the lock. All is quiet: a reader that leads may have missed a signal. */
+static void settle(struct inproc *ip)
+{
+	if (ip->settled || ip->lead != LEAD_READER)
+		return;
+	ip->settled = true;
+	ip->sent_back = true;
+	WRITE_ONCE(ip->give_up, true);
+	device_take_wake(ip->dev);
+}
+
 static void guard_tick(struct inproc *ip)
 {
 	struct timespec until;
@@ -384,6 +401,8 @@ static void guard_watch(struct inproc *ip)
 			empty = quiet = 0;
 		} else if (ip->lead != LEAD_NONE) {
 			ip->alert = ++quiet < INPROC_TICKS_QUIET;
+			if (!ip->alert)
+				settle(ip);
 		} else if (!ip->excluded) {
 			if (!wake_one(ip) && ++empty >= INPROC_TICKS_EMPTY) {
 				guard_lead(ip);

@@ -18,6 +18,10 @@
  * `pending` holds all that does not come from a ring in the reader's own hands: what the guard took, what the device
  * says at the end of a session, INTERRUPT, DESTROY. Readers look there first.
  *
+ * A signal that comes while a reader looks at the rings, and does not sleep, interrupts nothing, and its handler may have told the
+ * daemon to end. So once after each time of work, when all is quiet, the guard sends the leader back with -EINTR: the daemon
+ * looks round, and reads again.
+ *
  * A daemon that polls (poll, select, epoll) wants to know before it reads: then the guard leads always, and
  * config.readable tells whether pending holds something.
  *
@@ -111,6 +115,8 @@ struct inproc {
 	uint64_t nr_allowed; /* calls of inproc_takeable() */
 	bool excluded; /* nobody may lead until the next of them */
 	bool give_up; /* the leader shall come back; it reads this without the lock */
+	bool sent_back; /* the reader that leads shall return with -EINTR */
+	bool settled; /* that was done since the last request */
 	bool gone; /* replies look at it without the lock */
 	bool polled;
 	bool is_readable;
