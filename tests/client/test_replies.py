@@ -8,49 +8,35 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
-import backend  # noqa: E402
-from backend import init_out  # noqa: E402
+from backend import Backend, attr, by_opcode, changed, good, init_out  # noqa: E402
 
 FUSEWIRE = os.environ["FUSEWIRE"]
 LOOKUP, FORGET, INIT, DESTROY = 1, 2, 26, 38
 MKDIR, UNLINK, RMDIR, RELEASE, CREATE = 9, 10, 11, 18, 35
 INIT_EXT, SECURITY_CTX = 1 << 30, 1 << 32
-ENTRY = struct.pack("<QQQQII", 2, 0, 0, 0, 0, 0) + backend.attr(2, 0o100644)
-
-
-def good(body, error=0):
-    return lambda request: backend.good(request, body, error)
-
-
-def changed(body, length=0, error=0, unique=0, used=0, used_id=None):
-    """A good reply to which these were added."""
-    def answer(request):
-        message = struct.pack("<IiQ", 16 + len(body) + length, error, request.unique + unique) + body
-        return message, len(message) + used, used_id
-    return answer
+ENTRY = struct.pack("<QQQQII", 2, 0, 0, 0, 0, 0) + attr(2, 0o100644)
 
 
 def lookup_run(tmp_path, init, answer, mode="lookup"):
     """A bench run; @answer is for all that has none of its own, or an answer by opcode."""
-    by_opcode = answer if isinstance(answer, dict) else {}
-    by_opcode = {**by_opcode, INIT: init, DESTROY: good(b""), FORGET: lambda request: (b"", 0, None)}
+    answers = answer if isinstance(answer, dict) else {}
     path = str(tmp_path / "socket")
-    peer = backend.Backend(path, lambda request: by_opcode.get(request.opcode, answer)(request))
-    peer.start()
+    backend = Backend(path, by_opcode({**answers, INIT: init}, answer))
+    backend.start()
     run = subprocess.run([FUSEWIRE, "bench", "--rw", mode, "--runtime", "0.05", "--iodepth", "1", path],
                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
-    peer.join(10)
-    assert not peer.is_alive()
-    return run, peer
+    backend.join(10)
+    assert not backend.is_alive()
+    return run, backend
 
 
 def test_good_replies(tmp_path):
     """The liar can also be honest: otherwise the tests below would show nothing."""
-    run, peer = lookup_run(tmp_path, good(init_out()), good(ENTRY))
+    run, backend = lookup_run(tmp_path, good(init_out()), good(ENTRY))
     assert run.returncode == 0, run.stderr
-    assert peer.opcodes[:2] == [INIT, LOOKUP] and peer.opcodes[-1] == DESTROY
+    assert backend.opcodes[:2] == [INIT, LOOKUP] and backend.opcodes[-1] == DESTROY
     # The driver gives back what it looked up.
-    assert FORGET in peer.opcodes
+    assert FORGET in backend.opcodes
 
 
 @pytest.mark.parametrize("answer, text", [
@@ -103,11 +89,11 @@ def test_extension(tmp_path, flags, agreed):
     """An agreed security context follows the name at once; flags2 counts only with FUSE_INIT_EXT."""
     create = good(ENTRY + bytes(16))
     nothing = good(b"")
-    run, peer = lookup_run(tmp_path, good(init_out(flags=flags)),
+    run, backend = lookup_run(tmp_path, good(init_out(flags=flags)),
                               {MKDIR: good(ENTRY), CREATE: create, RELEASE: nothing, UNLINK: nothing, RMDIR: nothing}, "create")
     assert run.returncode == 0, run.stderr
     for opcode, args in ((MKDIR, 8), (CREATE, 16)):
-        request = peer.requests[peer.opcodes.index(opcode)].message
+        request = backend.requests[backend.opcodes.index(opcode)].message
         name, _, rest = request[40 + args:].partition(b"\0")
         assert name and rest == (struct.pack("<II", 8, 0) if agreed else b"")
         assert struct.unpack_from("<H", request, 36)[0] == len(rest) // 8

@@ -7,16 +7,18 @@ import socket
 import struct
 import threading
 
-GET_FEATURES, SET_MEM_TABLE, SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_KICK, SET_VRING_CALL = 1, 5, 8, 9, 12, 13
+GET_FEATURES, SET_MEM_TABLE = 1, 5
+SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_KICK, SET_VRING_CALL = range(8, 14)
 VERSION_1 = 1 << 32
 NEXT, WRITE = 1, 2
+FORGET, DESTROY = 2, 38
 
 
 class Request:
-    """One chain: the FUSE message, and where its reply goes."""
+    """One chain: the FUSE message, and where in memory it is and its reply goes, as (offset, size)."""
 
-    def __init__(self, index, head, message, room):
-        self.index, self.head, self.message, self.room = index, head, message, room
+    def __init__(self, index, head, message, source, room):
+        self.index, self.head, self.message, self.source, self.room = index, head, message, source, room
         self.opcode, self.unique = struct.unpack_from("<IQ", message, 4)
 
 
@@ -34,6 +36,7 @@ class Backend(threading.Thread):
         self.answer = answer
         self.num, self.addr, self.kick, self.call, self.seen, self.used = {}, {}, {}, {}, {}, {}
         self.requests = []
+        self.before_close = lambda: None
 
     @property
     def opcodes(self):
@@ -41,6 +44,8 @@ class Backend(threading.Thread):
 
     def _message(self, sock):
         data, fds, _, _ = socket.recv_fds(sock, 12, 8)
+        while 0 < len(data) < 12 and (more := sock.recv(12 - len(data))):
+            data += more
         if len(data) < 12:
             return False
         request, _, size = struct.unpack("=III", data)
@@ -50,30 +55,44 @@ class Backend(threading.Thread):
         elif request == SET_MEM_TABLE:
             self.gpa, size, self.user, _ = struct.unpack_from("=QQQQ", payload, 8)
             self.mem = mmap.mmap(fds[0], size)
-        elif request == SET_VRING_NUM:
-            index, self.num[index] = struct.unpack("=II", payload)
-        elif request == SET_VRING_ADDR:
-            index, _, desc, used, avail, _ = struct.unpack("=IIQQQQ", payload)
-            self.addr[index] = [at - self.user for at in (desc, used, avail)]
-        elif request == SET_VRING_KICK:
-            self.kick[payload[0]] = os.dup(fds[0])
-        elif request == SET_VRING_CALL:
-            self.call[payload[0]] = os.dup(fds[0])
+        elif SET_VRING_NUM <= request <= SET_VRING_CALL:
+            fds = self._ring_message(sock, request, payload, fds)
         for fd in fds:
             os.close(fd)
         return True
 
+    def _ring_message(self, sock, request, payload, fds):
+        """Returns the descriptors that are not needed any more."""
+        index, value = struct.unpack_from("=II", payload)
+        if request == SET_VRING_NUM:
+            self.num[index] = value
+        elif request == SET_VRING_ADDR:
+            _, _, desc, used, avail, _ = struct.unpack("=IIQQQQ", payload)
+            self.addr[index] = [at - self.user for at in (desc, used, avail)]
+        elif request == SET_VRING_BASE:
+            self.seen[index] = self.used[index] = value
+        elif request == GET_VRING_BASE:
+            sock.send(struct.pack("=IIIII", request, 5, 8, index, self.seen.get(index, 0) & 0xffff))
+            return [self.kick.pop(index)] if index in self.kick else []
+        else:
+            known = self.kick if request == SET_VRING_KICK else self.call
+            index &= 0xff
+            old = [known.pop(index)] if index in known else []
+            if fds:
+                known[index] = fds.pop(0)
+            return old + fds
+        return fds
+
     def _take(self, index, head):
-        at, message, room = head, b"", []
+        at, source, room = head, [], []
         while True:
             gpa, size, flags, following = struct.unpack_from("<QIHH", self.mem, self.addr[index][0] + 16 * at)
-            if flags & WRITE:
-                room.append((gpa - self.gpa, size))
-            else:
-                message += self.mem[gpa - self.gpa:gpa - self.gpa + size]
+            (room if flags & WRITE else source).append((gpa - self.gpa, size))
             if not flags & NEXT:
-                return Request(index, head, message, room)
+                break
             at = following
+        message = b"".join(self.mem[begin:begin + size] for begin, size in source)
+        return Request(index, head, message, source, room)
 
     def reply(self, request, message, length, used_id=None):
         """Give a chain back."""
@@ -86,7 +105,8 @@ class Backend(threading.Thread):
                          request.head if used_id is None else used_id, length)
         self.used[index] = number + 1
         struct.pack_into("<H", self.mem, used + 2, (number + 1) & 0xffff)
-        os.write(self.call[index], struct.pack("=Q", 1))
+        if index in self.call:
+            os.write(self.call[index], struct.pack("=Q", 1))
 
     def _serve(self, index):
         avail = self.addr[index][2]
@@ -106,26 +126,46 @@ class Backend(threading.Thread):
             ready, _, _ = select.select([sock, *self.kick.values()], [], [])
             if sock in ready:
                 alive = self._message(sock)
-            for index, kick in self.kick.items():
+            for index, kick in list(self.kick.items()):
                 if kick in ready:
                     os.read(kick, 8)
                     self._serve(index)
         sock.close()
+        self.before_close()
         self.listener.close()
         for fd in [*self.kick.values(), *self.call.values()]:
             os.close(fd)
 
 
-def good(request, body=b"", error=0):
-    """A reply as it should be."""
-    message = struct.pack("<IiQ", 16 + len(body), error, request.unique) + body
-    return message, len(message), None
+def changed(body, length=0, error=0, unique=0, used=0, used_id=None):
+    """An answer that is good but for what is added to it."""
+    def answer(request):
+        message = struct.pack("<IiQ", 16 + len(body) + length, error, request.unique + unique) + body
+        return message, len(message) + used, used_id
+    return answer
+
+
+def good(body=b"", error=0):
+    return changed(body, error=error)
+
+
+def nothing(unused):
+    """A chain comes back as it was."""
+    return b"", 0, None
+
+
+def by_opcode(answers, default=good(error=-38)):
+    """An answer to each opcode; FORGET and DESTROY need not be named."""
+    known = {FORGET: nothing, DESTROY: good(), **answers}
+    return lambda request: known.get(request.opcode, default)(request)
 
 
 def init_out(major=7, size=64, flags=0):
+    """struct fuse_init_out"""
     return struct.pack("<IIII HHIIHHI", major, 38, 1 << 17, flags & 0xffffffff, 12, 9, 1 << 20, 1, 0, 0,
                        flags >> 32).ljust(64, b"\0")[:size]
 
 
 def attr(ino, mode):
+    """struct fuse_attr"""
     return struct.pack("<QQQQQQ IIIIIIIIII", ino, 0, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)

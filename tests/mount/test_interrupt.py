@@ -12,11 +12,11 @@ import tempfile
 import pytest
 
 from mounting import Mount, is_mounted, no_fuse, wait_for
-from backend import Backend, attr, good, init_out
+from backend import Backend, attr, by_opcode, good, init_out, nothing
 
 pytestmark = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
 
-LOOKUP, FORGET, GETATTR, INIT, INTERRUPT, DESTROY = 1, 2, 3, 26, 36, 38
+LOOKUP, GETATTR, INIT, INTERRUPT, DESTROY = 1, 3, 26, 36, 38
 ROOT = struct.pack("<QII", 0, 0, 0) + attr(1, 0o40755)
 # The kernel's mark on an INTERRUPT's own number.
 INT_REQ = 1
@@ -39,27 +39,20 @@ class Device(Backend):
     def __init__(self, path, answers):
         self.held = None
         self.answers = list(answers)
-        super().__init__(path, self.respond)
+        super().__init__(path, by_opcode({INIT: good(init_out()), GETATTR: good(ROOT), LOOKUP: self.hold,
+                                          INTERRUPT: self.interrupt}))
 
-    def respond(self, request):
-        if request.opcode == LOOKUP:
-            self.held = request
-            return None
-        if request.opcode == INTERRUPT:
-            return self.interrupt(request)
-        if request.opcode == FORGET:
-            return b"", 0, None
-        return {INIT: lambda: good(request, init_out()), GETATTR: lambda: good(request, ROOT),
-                DESTROY: lambda: good(request)}.get(request.opcode, lambda: good(request, error=-errno.ENOSYS))()
+    def hold(self, request):
+        self.held = request
 
     def interrupt(self, request):
         if self.answers:
-            return good(request, error=-self.answers.pop(0))
+            return good(error=-self.answers.pop(0))(request)
         self.let_go(-errno.EINTR)
-        return b"", 0, None
+        return nothing(request)
 
     def let_go(self, error):
-        self.reply(self.held, *good(self.held, error=error))
+        self.reply(self.held, *good(error=error)(self.held))
 
     def interrupts(self):
         """The requests that INTERRUPTs named, in order."""
