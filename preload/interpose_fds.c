@@ -60,48 +60,36 @@ static mode_t mode_of(int flags, va_list ap)
 	return flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
 }
 
+/* The same for a function with "..." behind @flags, whose mode @call knows as "mode". */
+#define OPEN_WITH_MODE(path, flags, call)     \
+	({                                    \
+		va_list _ap;                  \
+		mode_t mode;                  \
+                                              \
+		va_start(_ap, flags);         \
+		mode = mode_of(flags, _ap);   \
+		va_end(_ap);                  \
+		OPEN_BODY(path, flags, call); \
+	})
+
 interposed int open(const char *path, int flags, ...)
 {
-	va_list ap;
-	mode_t mode;
-
-	va_start(ap, flags);
-	mode = mode_of(flags, ap);
-	va_end(ap);
-	return OPEN_BODY(path, flags, REAL(open)(path, flags, mode));
+	return OPEN_WITH_MODE(path, flags, REAL(open)(path, flags, mode));
 }
 
 interposed int open64(const char *path, int flags, ...)
 {
-	va_list ap;
-	mode_t mode;
-
-	va_start(ap, flags);
-	mode = mode_of(flags, ap);
-	va_end(ap);
-	return OPEN_BODY(path, flags, REAL(open64)(path, flags, mode));
+	return OPEN_WITH_MODE(path, flags, REAL(open64)(path, flags, mode));
 }
 
 interposed int openat(int dir, const char *path, int flags, ...)
 {
-	va_list ap;
-	mode_t mode;
-
-	va_start(ap, flags);
-	mode = mode_of(flags, ap);
-	va_end(ap);
-	return OPEN_BODY(path, flags, REAL(openat)(dir, path, flags, mode));
+	return OPEN_WITH_MODE(path, flags, REAL(openat)(dir, path, flags, mode));
 }
 
 interposed int openat64(int dir, const char *path, int flags, ...)
 {
-	va_list ap;
-	mode_t mode;
-
-	va_start(ap, flags);
-	mode = mode_of(flags, ap);
-	va_end(ap);
-	return OPEN_BODY(path, flags, REAL(openat64)(dir, path, flags, mode));
+	return OPEN_WITH_MODE(path, flags, REAL(openat64)(dir, path, flags, mode));
 }
 
 interposed int __open_2(const char *path, int flags)

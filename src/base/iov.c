@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Scatter-gather lists: lengths, copies and slices.
+ * Scatter-gather lists: lengths and copies.
  */
 #include "base/iov.h"
 
-#include <errno.h>
 #include <string.h>
 
 size_t iov_bytes(const struct iovec *iov, unsigned int nr)
@@ -57,44 +56,4 @@ size_t iov_copy_in(const struct iovec *iov, unsigned int nr, size_t off, const v
 		off = 0;
 	}
 	return len - left;
-}
-
-size_t iov_zero(const struct iovec *iov, unsigned int nr, size_t off, size_t len)
-{
-	size_t left = len;
-
-	for (unsigned int i = 0; i < nr && left; i++) {
-		size_t n;
-
-		if (off >= iov[i].iov_len) {
-			off -= iov[i].iov_len;
-			continue;
-		}
-		n = min_of(iov[i].iov_len - off, left);
-		memset((char *)iov[i].iov_base + off, 0, n);
-		left -= n;
-		off = 0;
-	}
-	return len - left;
-}
-
-int iov_slice(struct iovec *dst, unsigned int dst_cap, const struct iovec *iov, unsigned int nr,
-	      size_t off, size_t len)
-{
-	unsigned int n = 0;
-
-	for (unsigned int i = 0; i < nr && len; i++) {
-		if (off >= iov[i].iov_len) {
-			off -= iov[i].iov_len;
-			continue;
-		}
-		if (n == dst_cap)
-			return -ENOBUFS;
-		dst[n].iov_base = (char *)iov[i].iov_base + off;
-		dst[n].iov_len = min_of(iov[i].iov_len - off, len);
-		len -= dst[n].iov_len;
-		off = 0;
-		n++;
-	}
-	return (int)n;
 }

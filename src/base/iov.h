@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Scatter-gather lists: lengths, copies and slices.
+ * Scatter-gather lists: lengths and copies.
  *
  * A list may point into memory that a guest writes at the same time. Nothing here looks at the bytes;
  * a copy out is a snapshot, and the caller checks the copy.
@@ -35,18 +35,5 @@ size_t iov_copy_out(void *dst, const struct iovec *iov, unsigned int nr, size_t 
  */
 size_t iov_copy_in(const struct iovec *iov, unsigned int nr, size_t off, const void *src,
 		   size_t len);
-
-/** iov_zero() - write zeros to bytes [@off, @off + @len) of a list. Return: bytes written. */
-size_t iov_zero(const struct iovec *iov, unsigned int nr, size_t off, size_t len);
-
-/**
- * iov_slice() - describe bytes [@off, @off + @len) of a list as a list.
- * @dst: room for @dst_cap segments
- *
- * Return: number of segments in @dst, covering fewer than @len bytes when the list ends before;
- * -ENOBUFS when @dst_cap segments are not enough.
- */
-int must_check iov_slice(struct iovec *dst, unsigned int dst_cap, const struct iovec *iov,
-			 unsigned int nr, size_t off, size_t len);
 
 #endif

@@ -42,6 +42,7 @@ int bridge_new(struct bridge **ret_bridge, const struct bridge_config *config, c
 	const struct vhost_client_config client = {
 		.path = config->path,
 		.nr_queues = config->nr_request_queues + 1,
+		.nr_queues_min = config->fewer_queues ? 2 : 0,
 		.queue_size = config->queue_size,
 		.format = config->format,
 		.event_idx = true,
@@ -65,8 +66,10 @@ int bridge_new(struct bridge **ret_bridge, const struct bridge_config *config, c
 		err = b->stop_fd = eventfd_new();
 	if (err >= 0)
 		err = vhost_client_new(&b->client, &client, ret_why);
-	if (err >= 0)
+	if (err >= 0) {
+		b->config.nr_request_queues = vhost_client_nr_queues(b->client) - 1;
 		err = make_queues(b);
+	}
 	if (err < 0) {
 		bridge_free(b);
 		return err;

@@ -22,6 +22,7 @@ struct bridge;
  * struct bridge_config - what to join.
  * @path: the device's vhost-user socket
  * @nr_request_queues: 1 to BRIDGE_QUEUES_MAX; one thread each
+ * @fewer_queues: do with what the device has, if that is less
  * @queue_size: entries per ring, BRIDGE_QUEUE_SIZE_MIN or more; split: a power of two
  * @format: split or packed
  * @spin_ns: how long a thread with requests under way looks for replies before it sleeps; it stops doing so where
@@ -30,6 +31,7 @@ struct bridge;
 struct bridge_config {
 	const char *path;
 	unsigned int nr_request_queues;
+	bool fewer_queues;
 	uint32_t queue_size;
 	enum virtq_format format;
 	uint64_t spin_ns;

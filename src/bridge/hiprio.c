@@ -5,8 +5,9 @@
  * The kernel hands out FORGETs in batches. A virtio-fs driver sends single ones (virtio 1.2, 5.11.6.1 does not know
  * more), so batches are taken apart. FORGET has no reply: chains that came back are collected when the next one needs
  * room. An INTERRUPT may have overtaken the request that it names, which is in another queue. A device that finds no such
- * request may answer EAGAIN, whereupon the kernel sends the INTERRUPT again if the request is still unanswered; so while
- * INTERRUPTs are under way, the first request queue's thread looks after this ring too.
+ * request may answer EAGAIN, whereupon the kernel sends the INTERRUPT again if the request is still unanswered; one that
+ * knows no INTERRUPT answers ENOSYS, whereupon the kernel sends no more. So while INTERRUPTs are under way, the first
+ * request queue's thread looks after this ring too.
  */
 #include <errno.h>
 #include <poll.h>
@@ -39,15 +40,11 @@ static uint64_t *hiprio_interrupt(struct bridge_hiprio *hp, const uint8_t *slot)
 	return &hp->interrupts[(size_t)(slot - hp->arena) / BRIDGE_HIPRIO_BYTES];
 }
 
-/* Pass EAGAIN on. The kernel knows a request only at the clone of /dev/fuse where it was read, which may be any. */
-static void pass_again(const struct bridge *b, uint64_t unique)
+/* Pass a reply on. The kernel knows a request only at the clone of /dev/fuse where it was read, which may be any. */
+static void pass_to_kernel(const struct bridge *b, const struct fuse_out_header *hdr)
 {
-	const struct fuse_out_header hdr = { .len = sizeof(hdr),
-					     .error = -EAGAIN,
-					     .unique = unique };
-
 	for (unsigned int i = 0; i < b->config.nr_request_queues; i++) {
-		if (write(b->queues[i].fuse_fd, &hdr, sizeof(hdr)) == (ssize_t)sizeof(hdr))
+		if (write(b->queues[i].fuse_fd, hdr, sizeof(*hdr)) == (ssize_t)sizeof(*hdr))
 			break;
 	}
 }
@@ -61,9 +58,9 @@ static void hiprio_done(struct bridge *b, uint8_t *slot, uint32_t written)
 
 	if (*interrupt) {
 		memcpy(&hdr, slot + BRIDGE_HIPRIO_BYTES / 2, sizeof(hdr));
-		if (written == sizeof(hdr) && hdr.len == sizeof(hdr) && hdr.error == -EAGAIN &&
-		    hdr.unique == *interrupt)
-			pass_again(b, *interrupt);
+		if (written == sizeof(hdr) && hdr.len == sizeof(hdr) && hdr.unique == *interrupt &&
+		    (hdr.error == -EAGAIN || hdr.error == -ENOSYS))
+			pass_to_kernel(b, &hdr);
 		*interrupt = 0;
 		WRITE_ONCE(hp->nr_interrupts, hp->nr_interrupts - 1);
 	}
@@ -124,7 +121,7 @@ static int hiprio_try(struct bridge *b, const struct fuse_in_header *hdr, uint64
 	memcpy(slot, hdr, sizeof(*hdr));
 	memcpy(slot + sizeof(*hdr), &arg, sizeof(arg));
 	segs[0] = (struct iovec){ .iov_base = slot, .iov_len = sizeof(*hdr) + sizeof(arg) };
-	/* An INTERRUPT may be answered (with EAGAIN); what has no room for it would look broken. */
+	/* An INTERRUPT may be answered (EAGAIN, ENOSYS); what has no room for it would look broken. */
 	segs[1] = (struct iovec){ .iov_base = slot + BRIDGE_HIPRIO_BYTES / 2,
 				  .iov_len = sizeof(struct fuse_out_header) };
 	err = virtq_driver_add(hp->ring->drv, segs, 1, hdr->opcode == FUSE_INTERRUPT, slot);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "vhost/link.h"
@@ -178,6 +179,25 @@ enum check_status check_no_peer(struct check *c)
 	return c->no_peer;
 }
 
+/*
+ * A connection that somebody serves: one to a back-end that is about to end waits in the queue of its socket, and what is sent
+ * there shows nothing. Who is silent, or answers by nonsense, is there.
+ */
+static int served_link(const char *path)
+{
+	int sock = vhost_link_connect(path, ANSWER_MS), err;
+	uint64_t features;
+
+	if (sock < 0)
+		return sock;
+	err = vhost_link_ask(sock, VHOST_USER_GET_FEATURES, NULL, 0, &features, sizeof(features),
+			     ANSWER_MS);
+	if (!is_nobody(err))
+		return sock;
+	close(sock);
+	return err;
+}
+
 int check_link(struct check *c)
 {
 	int sock = -1;
@@ -185,7 +205,7 @@ int check_link(struct check *c)
 	check_drop_own(c);
 	check_drop_shared(c);
 	for (int try = 0; try < CONNECT_TRIES; try++) {
-		sock = vhost_link_connect(c->config->path, ANSWER_MS);
+		sock = served_link(c->config->path);
 		if (sock >= 0)
 			return sock;
 		if (revive(c, sock, try) < 0)

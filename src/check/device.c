@@ -155,8 +155,14 @@ static enum check_status rule_init_again(struct check *c, uint64_t destroy)
 		struct ask ask = { .opcode = FUSE_DESTROY };
 		int err = destroy ? peer_ask(p, FIRST_QUEUE, &ask) : 0;
 
-		if (err == 0)
-			err = ask.error;
+		/* Whether its reply is right is another row's. */
+		if (err == -EPROTO) {
+			p->problem[0] = '\0';
+			err = 0;
+		}
+		if (err < 0)
+			return check_error(c, p, err, "DESTROY");
+		err = ask.error;
 		if (err == 0)
 			err = peer_init(p, FIRST_QUEUE);
 		if (err == 0)

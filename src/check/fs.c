@@ -197,22 +197,30 @@ int fs_remove(struct peer *p, uint32_t opcode, uint64_t parent, const char *name
 	return fs_ask(p, &ask);
 }
 
+/* READ, READDIR. What came is ask->got bytes at ask->body. */
+static int read_some(struct peer *p, uint32_t opcode, uint64_t nodeid,
+		     const struct fuse_read_in *in, struct ask *ask)
+{
+	int err;
+
+	*ask = (struct ask){ .opcode = opcode,
+			     .nodeid = nodeid,
+			     .args = in,
+			     .args_bytes = sizeof(*in),
+			     .in_bytes = in->size };
+	err = fs_ask(p, ask);
+	ask->args = NULL;
+	return err;
+}
+
 int fs_read(struct peer *p, uint64_t nodeid, uint64_t fh, uint64_t offset, uint32_t size,
 	    struct ask *ask)
 {
 	const struct fuse_read_in in = {
 		.fh = fh, .offset = offset, .size = size, .flags = fuse_open_flags(O_RDONLY)
 	};
-	int err;
 
-	*ask = (struct ask){ .opcode = FUSE_READ,
-			     .nodeid = nodeid,
-			     .args = &in,
-			     .args_bytes = sizeof(in),
-			     .in_bytes = size };
-	err = fs_ask(p, ask);
-	ask->args = NULL;
-	return err;
+	return read_some(p, FUSE_READ, nodeid, &in, ask);
 }
 
 int fs_write(struct peer *p, uint64_t nodeid, uint64_t fh, uint64_t offset, const void *data,
@@ -240,16 +248,8 @@ int fs_write(struct peer *p, uint64_t nodeid, uint64_t fh, uint64_t offset, cons
 int fs_list(struct peer *p, uint64_t nodeid, uint64_t fh, uint64_t offset, struct ask *ask)
 {
 	const struct fuse_read_in in = { .fh = fh, .offset = offset, .size = LIST_BYTES };
-	int err;
 
-	*ask = (struct ask){ .opcode = FUSE_READDIR,
-			     .nodeid = nodeid,
-			     .args = &in,
-			     .args_bytes = sizeof(in),
-			     .in_bytes = LIST_BYTES };
-	err = fs_ask(p, ask);
-	ask->args = NULL;
-	return err;
+	return read_some(p, FUSE_READDIR, nodeid, &in, ask);
 }
 
 bool fs_next_entry(const struct ask *ask, uint32_t *at, char *ret_name, uint64_t *ret_off,

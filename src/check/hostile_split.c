@@ -8,33 +8,16 @@
 #include "base/fd.h"
 #include "check/raw.h"
 
-#define RING_SIZE 64u
-#define NR_DESC	  3u
-#define NR_KICKS  20000u
-#define GOOD	  0xfffffffeu /* the length of the good request or its reply */
+#define NR_DESC	 3u
+#define NR_KICKS 20000u
+#define GOOD	 0xfffffffeu /* the length of the good request or its reply */
 
 #define NEXT	 RING_DESC_NEXT
 #define WRITE	 RING_DESC_WRITE
 #define INDIRECT RING_DESC_INDIRECT
 
-/* Where a descriptor points to. */
-enum where {
-	NOWHERE, /* not used */
-	OUT, /* the good request */
-	IN, /* room for its reply */
-	ZERO,
-	BEYOND, /* behind the memory */
-	EDGE, /* the memory's last 8 bytes */
-	TOP, /* 8 bytes below 2^64 */
-	HALF, /* 2^63 */
-	RING, /* the descriptor table itself */
-	USED, /* the used ring */
-	TABLE, /* the indirect table */
-	ODD_TABLE, /* one byte beside it */
-};
-
 struct bad_desc {
-	enum where where;
+	enum raw_place where;
 	uint32_t len;
 	uint16_t flags;
 	uint16_t next;
@@ -50,77 +33,34 @@ struct bad_chain {
 	bool whole_ring; /* all descriptors of the ring, or of a table as long, are the first one, each with NEXT to the next */
 };
 
-static uint64_t address(const struct raw *r, enum where where)
-{
-	switch (where) {
-	case OUT:
-		return r->out;
-	case IN:
-		return r->in;
-	case BEYOND:
-		return r->memory.gpa + r->memory.size;
-	case EDGE:
-		return r->memory.gpa + r->memory.size - 8;
-	case TOP:
-		return UINT64_MAX - 7;
-	case HALF:
-		return UINT64_C(1) << 63;
-	case RING:
-		return r->memory.gpa +
-		       ((uintptr_t)guest_strip(r->areas.desc) - r->memory.user_addr);
-	case USED:
-		return r->memory.gpa +
-		       ((uintptr_t)guest_strip(r->areas.device) - r->memory.user_addr);
-	case TABLE:
-		return r->table;
-	case ODD_TABLE:
-		return r->table + 1;
-	default:
-		return 0;
-	}
-}
-
 static uint32_t length(const struct raw *r, const struct bad_desc *d)
 {
 	if (d->len != GOOD)
 		return d->len;
-	return d->where == OUT ? r->out_bytes : r->in_bytes;
-}
-
-static struct peer *split_victim(struct check *c, bool indirect)
-{
-	const struct peer_setup setup = {
-		.format = VIRTQ_SPLIT, .queue_size = RING_SIZE, .nr_queues = 2, .indirect = indirect
-	};
-	struct peer *p = check_victim(c, &setup);
-
-	if (p && indirect && !(vhost_client_features(p->vhost) & bit64(VIRTIO_F_RING_INDIRECT))) {
-		c->no_peer = check_end(c, CHECK_NOT_OFFERED, "no indirect descriptors");
-		return NULL;
-	}
-	return p;
+	return d->where == RAW_OUT ? r->out_bytes : r->in_bytes;
 }
 
 static enum check_status run_chain(struct check *c, uint64_t arg)
 {
 	const struct bad_chain *bad = c->rule->data;
-	struct peer *p = split_victim(c, bad->indirect);
+	struct peer *p = raw_victim(c, VIRTQ_SPLIT, bad->indirect);
 	struct raw r;
 
 	if (!p)
 		return check_no_peer(c);
 	raw_begin(&r, p, FIRST_QUEUE);
-	for (uint32_t i = 0; i < RING_SIZE && bad->whole_ring; i++)
-		raw_desc(&r, i, address(&r, bad->d[0].where), length(&r, &bad->d[0]),
-			 bad->d[0].flags, (uint16_t)((i + 1) % RING_SIZE));
+	for (uint32_t i = 0; i < RAW_RING_SIZE && bad->whole_ring; i++)
+		raw_desc(&r, i, raw_address(&r, bad->d[0].where), length(&r, &bad->d[0]),
+			 bad->d[0].flags, (uint16_t)((i + 1) % RAW_RING_SIZE));
 	for (uint32_t i = 0; i < NR_DESC; i++) {
 		const struct bad_desc *d = &bad->d[i], *t = &bad->table[i];
 
-		if (d->where != NOWHERE && !bad->whole_ring)
-			raw_desc(&r, i, address(&r, d->where), length(&r, d), d->flags, d->next);
-		if (t->where != NOWHERE)
-			raw_entry(&r, r.table, i, address(&r, t->where), length(&r, t), t->flags,
-				  t->next);
+		if (d->where != RAW_NOWHERE && !bad->whole_ring)
+			raw_desc(&r, i, raw_address(&r, d->where), length(&r, d), d->flags,
+				 d->next);
+		if (t->where != RAW_NOWHERE)
+			raw_entry(&r, r.table, i, raw_address(&r, t->where), length(&r, t),
+				  t->flags, t->next);
 	}
 	raw_offer(&r, bad->head);
 	if (bad->twice)
@@ -132,7 +72,7 @@ static enum check_status run_chain(struct check *c, uint64_t arg)
 /* A good chain, but an available index that cannot be. */
 static enum check_status run_index(struct check *c, uint64_t ahead)
 {
-	struct peer *p = split_victim(c, false);
+	struct peer *p = raw_victim(c, VIRTQ_SPLIT, false);
 	struct raw r;
 
 	if (!p)
@@ -140,9 +80,9 @@ static enum check_status run_index(struct check *c, uint64_t ahead)
 	raw_begin(&r, p, FIRST_QUEUE);
 	raw_desc(&r, 0, r.out, r.out_bytes, NEXT, 1);
 	raw_desc(&r, 1, r.in, r.in_bytes, WRITE, 0);
-	for (uint32_t i = 0; i < RING_SIZE; i++)
+	for (uint32_t i = 0; i < RAW_RING_SIZE; i++)
 		raw_offer(&r, 0);
-	raw_set_index(&r, (uint16_t)(r.avail - RING_SIZE + ahead));
+	raw_set_index(&r, (uint16_t)(r.avail - RAW_RING_SIZE + ahead));
 	raw_publish(&r);
 	return check_survived(c, p, raw_settle(&r));
 }
@@ -176,7 +116,7 @@ static void scribble_area(const struct raw *r, enum scribbled what, unsigned int
 
 static enum check_status run_scribble(struct check *c, uint64_t what)
 {
-	struct peer *p = split_victim(c, what == SCRIBBLE_DESC);
+	struct peer *p = raw_victim(c, VIRTQ_SPLIT, what == SCRIBBLE_DESC);
 	unsigned int seed = 1;
 	struct raw r;
 
@@ -192,7 +132,7 @@ static enum check_status run_scribble(struct check *c, uint64_t what)
 
 static enum check_status run_kick_storm(struct check *c, uint64_t queue)
 {
-	struct peer *p = split_victim(c, false);
+	struct peer *p = raw_victim(c, VIRTQ_SPLIT, false);
 	struct raw r;
 
 	if (!p)
@@ -215,66 +155,66 @@ static enum check_status run_kick_storm(struct check *c, uint64_t queue)
 			__VA_ARGS__                                              \
 		}                                                                \
 	}
-#define GOOD_OUT                   \
-	{                          \
-		OUT, GOOD, NEXT, 1 \
+#define GOOD_OUT                       \
+	{                              \
+		RAW_OUT, GOOD, NEXT, 1 \
 	}
-#define GOOD_IN                    \
-	{                          \
-		IN, GOOD, WRITE, 0 \
+#define GOOD_IN                        \
+	{                              \
+		RAW_IN, GOOD, WRITE, 0 \
 	}
 #define IN_TABLE .indirect = true
 
 /* clang-format off */
 static const struct check_rule rules[] = {
-	CHAIN("2.7.6", "head outside of the table", .d = { GOOD_OUT, GOOD_IN }, .head = RING_SIZE),
+	CHAIN("2.7.6", "head outside of the table", .d = { GOOD_OUT, GOOD_IN }, .head = RAW_RING_SIZE),
 	CHAIN("2.7.6", "head 65535", .d = { GOOD_OUT, GOOD_IN }, .head = 0xffff),
 	CHAIN("2.7.6", "the same head twice at once", .d = { GOOD_OUT, GOOD_IN }, .twice = true),
-	KIND("2.7.6.1", "available index one ring and one ahead", run_index, RING_SIZE + 1),
+	KIND("2.7.6.1", "available index one ring and one ahead", run_index, RAW_RING_SIZE + 1),
 	KIND("2.7.6.1", "available index 32768 ahead", run_index, 0x8000),
 	KIND("2.7.6.1", "available index one back", run_index, 0xffff),
-	CHAIN("2.7.5", "next outside of the table", .d = { { OUT, GOOD, NEXT, RING_SIZE } }),
-	CHAIN("2.7.5", "next 65535", .d = { { OUT, GOOD, NEXT, 0xffff } }),
-	CHAIN("2.7.5.2", "a descriptor that follows itself", .d = { { OUT, GOOD, NEXT, 0 } }),
-	CHAIN("2.7.5.2", "a loop of two", .d = { GOOD_OUT, { IN, GOOD, WRITE | NEXT, 0 } }),
-	CHAIN("2.7.5.2", "a loop through the whole ring, readable", .d = { { OUT, GOOD, NEXT, 0 } }, .whole_ring = true),
-	CHAIN("2.7.5.2", "a loop through the whole ring, writable", .d = { { IN, GOOD, WRITE | NEXT, 0 } }, .whole_ring = true),
-	CHAIN("2.7.5", "address 0", .d = { { ZERO, 56, NEXT, 1 }, GOOD_IN }),
-	CHAIN("2.7.5", "request behind the memory", .d = { { BEYOND, 56, NEXT, 1 }, GOOD_IN }),
-	CHAIN("2.7.5", "reply behind the memory", .d = { GOOD_OUT, { BEYOND, 120, WRITE, 0 } }),
-	CHAIN("2.7.5", "request over the memory's end", .d = { { EDGE, 56, NEXT, 1 }, GOOD_IN }),
-	CHAIN("2.7.5", "reply over the memory's end", .d = { GOOD_OUT, { EDGE, 120, WRITE, 0 } }),
-	CHAIN("2.7.5", "request over 2^64", .d = { { TOP, 56, NEXT, 1 }, GOOD_IN }),
-	CHAIN("2.7.5", "reply over 2^64", .d = { GOOD_OUT, { TOP, 120, WRITE, 0 } }),
-	CHAIN("2.7.5", "address 2^63", .d = { { HALF, 56, NEXT, 1 }, GOOD_IN }),
-	CHAIN("2.7.5", "request of 4 GiB - 1", .d = { { OUT, UINT32_MAX, NEXT, 1 }, GOOD_IN }),
-	CHAIN("2.7.5", "reply of 4 GiB - 1", .d = { GOOD_OUT, { IN, UINT32_MAX, WRITE, 0 } }),
-	CHAIN("2.7.5", "request of no bytes", .d = { { OUT, 0, NEXT, 1 }, GOOD_IN }),
-	CHAIN("2.7.5", "reply of no bytes", .d = { GOOD_OUT, { IN, 0, WRITE, 0 } }),
-	CHAIN("2.7.5", "one writable descriptor of no bytes", .d = { { IN, 0, WRITE, 0 } }),
-	CHAIN("2.7.4.2", "writable before readable", .d = { { IN, GOOD, WRITE | NEXT, 1 }, { OUT, GOOD, 0, 0 } }),
-	CHAIN("2.7.4.2", "readable, writable, readable", .d = { GOOD_OUT, { IN, GOOD, WRITE | NEXT, 2 }, { OUT, GOOD, 0, 0 } }),
-	CHAIN("2.7.5", "nothing readable", .d = { { IN, GOOD, WRITE, 0 } }),
-	CHAIN("2.7.5", "nothing writable for a request that has a reply", .d = { { OUT, GOOD, 0, 0 } }),
-	CHAIN("2.7.5", "flags that do not exist", .d = { { OUT, GOOD, NEXT | 0xfff8, 1 }, { IN, GOOD, WRITE | 0xfff8, 0 } }),
-	CHAIN("2.7.5", "the reply's room is the descriptor table", .d = { GOOD_OUT, { RING, 120, WRITE, 0 } }),
-	CHAIN("2.7.5", "the reply's room is the used ring", .d = { GOOD_OUT, { USED, 120, WRITE, 0 } }),
-	CHAIN("2.7.5", "the request is the descriptor table", .d = { { RING, 1024, NEXT, 1 }, GOOD_IN }),
-	CHAIN("2.7.5.3.1", "INDIRECT that was not negotiated", .d = { { TABLE, 32, INDIRECT, 0 } }, .table = { GOOD_OUT, GOOD_IN }),
-	CHAIN("2.7.5.3.1", "a table of no bytes", .d = { { TABLE, 0, INDIRECT, 0 } }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "a table of 17 bytes", .d = { { TABLE, 17, INDIRECT, 0 } }, .table = { GOOD_OUT, GOOD_IN }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "a table longer than the ring", .d = { { TABLE, 16 * 65536, INDIRECT, 0 } }, .table = { GOOD_OUT, GOOD_IN }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "a table of 4 GiB - 16", .d = { { TABLE, 0xfffffff0u, INDIRECT, 0 } }, .table = { GOOD_OUT, GOOD_IN }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "a table behind the memory", .d = { { BEYOND, 32, INDIRECT, 0 } }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "a table over the memory's end", .d = { { EDGE, 32, INDIRECT, 0 } }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "a table over 2^64", .d = { { TOP, 32, INDIRECT, 0 } }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "a table at an odd address", .d = { { ODD_TABLE, 32, INDIRECT, 0 } }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "a table in a table", .d = { { TABLE, 32, INDIRECT, 0 } }, .table = { { TABLE, 32, INDIRECT, 0 } }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "INDIRECT with NEXT", .d = { { TABLE, 32, INDIRECT | NEXT, 1 }, GOOD_IN }, .table = { GOOD_OUT, GOOD_IN }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "INDIRECT with WRITE", .d = { { TABLE, 32, INDIRECT | WRITE, 0 } }, .table = { GOOD_OUT, GOOD_IN }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "next outside of a table", .d = { { TABLE, 32, INDIRECT, 0 } }, .table = { { OUT, GOOD, NEXT, 2 } }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "a loop in a table", .d = { { TABLE, 32, INDIRECT, 0 } }, .table = { GOOD_OUT, { IN, GOOD, WRITE | NEXT, 0 } }, IN_TABLE),
-	CHAIN("2.7.5.3.1", "a table that lies in the ring", .d = { { RING, 32, INDIRECT, 0 } }, IN_TABLE),
+	CHAIN("2.7.5", "next outside of the table", .d = { { RAW_OUT, GOOD, NEXT, RAW_RING_SIZE } }),
+	CHAIN("2.7.5", "next 65535", .d = { { RAW_OUT, GOOD, NEXT, 0xffff } }),
+	CHAIN("2.7.5.2", "a descriptor that follows itself", .d = { { RAW_OUT, GOOD, NEXT, 0 } }),
+	CHAIN("2.7.5.2", "a loop of two", .d = { GOOD_OUT, { RAW_IN, GOOD, WRITE | NEXT, 0 } }),
+	CHAIN("2.7.5.2", "a loop through the whole ring, readable", .d = { { RAW_OUT, GOOD, NEXT, 0 } }, .whole_ring = true),
+	CHAIN("2.7.5.2", "a loop through the whole ring, writable", .d = { { RAW_IN, GOOD, WRITE | NEXT, 0 } }, .whole_ring = true),
+	CHAIN("2.7.5", "address 0", .d = { { RAW_ZERO, 56, NEXT, 1 }, GOOD_IN }),
+	CHAIN("2.7.5", "request behind the memory", .d = { { RAW_BEYOND, 56, NEXT, 1 }, GOOD_IN }),
+	CHAIN("2.7.5", "reply behind the memory", .d = { GOOD_OUT, { RAW_BEYOND, 120, WRITE, 0 } }),
+	CHAIN("2.7.5", "request over the memory's end", .d = { { RAW_EDGE, 56, NEXT, 1 }, GOOD_IN }),
+	CHAIN("2.7.5", "reply over the memory's end", .d = { GOOD_OUT, { RAW_EDGE, 120, WRITE, 0 } }),
+	CHAIN("2.7.5", "request over 2^64", .d = { { RAW_TOP, 56, NEXT, 1 }, GOOD_IN }),
+	CHAIN("2.7.5", "reply over 2^64", .d = { GOOD_OUT, { RAW_TOP, 120, WRITE, 0 } }),
+	CHAIN("2.7.5", "address 2^63", .d = { { RAW_HALF, 56, NEXT, 1 }, GOOD_IN }),
+	CHAIN("2.7.5", "request of 4 GiB - 1", .d = { { RAW_OUT, UINT32_MAX, NEXT, 1 }, GOOD_IN }),
+	CHAIN("2.7.5", "reply of 4 GiB - 1", .d = { GOOD_OUT, { RAW_IN, UINT32_MAX, WRITE, 0 } }),
+	CHAIN("2.7.5", "request of no bytes", .d = { { RAW_OUT, 0, NEXT, 1 }, GOOD_IN }),
+	CHAIN("2.7.5", "reply of no bytes", .d = { GOOD_OUT, { RAW_IN, 0, WRITE, 0 } }),
+	CHAIN("2.7.5", "one writable descriptor of no bytes", .d = { { RAW_IN, 0, WRITE, 0 } }),
+	CHAIN("2.7.4.2", "writable before readable", .d = { { RAW_IN, GOOD, WRITE | NEXT, 1 }, { RAW_OUT, GOOD, 0, 0 } }),
+	CHAIN("2.7.4.2", "readable, writable, readable", .d = { GOOD_OUT, { RAW_IN, GOOD, WRITE | NEXT, 2 }, { RAW_OUT, GOOD, 0, 0 } }),
+	CHAIN("2.7.5", "nothing readable", .d = { { RAW_IN, GOOD, WRITE, 0 } }),
+	CHAIN("2.7.5", "nothing writable for a request that has a reply", .d = { { RAW_OUT, GOOD, 0, 0 } }),
+	CHAIN("2.7.5", "flags that do not exist", .d = { { RAW_OUT, GOOD, NEXT | 0xfff8, 1 }, { RAW_IN, GOOD, WRITE | 0xfff8, 0 } }),
+	CHAIN("2.7.5", "the reply's room is the descriptor table", .d = { GOOD_OUT, { RAW_RING, 120, WRITE, 0 } }),
+	CHAIN("2.7.5", "the reply's room is the used ring", .d = { GOOD_OUT, { RAW_USED, 120, WRITE, 0 } }),
+	CHAIN("2.7.5", "the request is the descriptor table", .d = { { RAW_RING, 1024, NEXT, 1 }, GOOD_IN }),
+	CHAIN("2.7.5.3.1", "INDIRECT that was not negotiated", .d = { { RAW_TABLE, 32, INDIRECT, 0 } }, .table = { GOOD_OUT, GOOD_IN }),
+	CHAIN("2.7.5.3.1", "a table of no bytes", .d = { { RAW_TABLE, 0, INDIRECT, 0 } }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "a table of 17 bytes", .d = { { RAW_TABLE, 17, INDIRECT, 0 } }, .table = { GOOD_OUT, GOOD_IN }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "a table longer than the ring", .d = { { RAW_TABLE, 16 * 65536, INDIRECT, 0 } }, .table = { GOOD_OUT, GOOD_IN }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "a table of 4 GiB - 16", .d = { { RAW_TABLE, 0xfffffff0u, INDIRECT, 0 } }, .table = { GOOD_OUT, GOOD_IN }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "a table behind the memory", .d = { { RAW_BEYOND, 32, INDIRECT, 0 } }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "a table over the memory's end", .d = { { RAW_EDGE, 32, INDIRECT, 0 } }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "a table over 2^64", .d = { { RAW_TOP, 32, INDIRECT, 0 } }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "a table at an odd address", .d = { { RAW_ODD_TABLE, 32, INDIRECT, 0 } }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "a table in a table", .d = { { RAW_TABLE, 32, INDIRECT, 0 } }, .table = { { RAW_TABLE, 32, INDIRECT, 0 } }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "INDIRECT with NEXT", .d = { { RAW_TABLE, 32, INDIRECT | NEXT, 1 }, GOOD_IN }, .table = { GOOD_OUT, GOOD_IN }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "INDIRECT with WRITE", .d = { { RAW_TABLE, 32, INDIRECT | WRITE, 0 } }, .table = { GOOD_OUT, GOOD_IN }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "next outside of a table", .d = { { RAW_TABLE, 32, INDIRECT, 0 } }, .table = { { RAW_OUT, GOOD, NEXT, 2 } }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "a loop in a table", .d = { { RAW_TABLE, 32, INDIRECT, 0 } }, .table = { GOOD_OUT, { RAW_IN, GOOD, WRITE | NEXT, 0 } }, IN_TABLE),
+	CHAIN("2.7.5.3.1", "a table that lies in the ring", .d = { { RAW_RING, 32, INDIRECT, 0 } }, IN_TABLE),
 	KIND("2.7", "random bytes all over the ring, 200 times", run_scribble, SCRIBBLE_ALL),
 	KIND("2.7.5", "random bytes all over the descriptor table", run_scribble, SCRIBBLE_DESC),
 	KIND("2.7.6", "random bytes all over the available ring", run_scribble, SCRIBBLE_AVAIL),

@@ -276,6 +276,10 @@ static int take_answer(struct peer *p, struct peer_slot *s)
 	}
 	memcpy(s->back, s->in, s->written);
 	memcpy(&hdr, s->back, sizeof(hdr));
+	if (ask->swapped && hdr.len == s->written) {
+		snprintf(p->problem, sizeof(p->problem), "a reply in this machine's byte order");
+		return -EPROTO;
+	}
 	if (ask->swapped) {
 		hdr.len = __builtin_bswap32(hdr.len);
 		hdr.error = (int32_t)__builtin_bswap32((uint32_t)hdr.error);

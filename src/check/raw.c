@@ -22,6 +22,36 @@ void *raw_pointer(const struct raw *r, uint64_t addr)
 	return (void *)(uintptr_t)(r->memory.user_addr + (addr - r->memory.gpa));
 }
 
+uint64_t raw_address(const struct raw *r, enum raw_place place)
+{
+	switch (place) {
+	case RAW_OUT:
+		return r->out;
+	case RAW_IN:
+		return r->in;
+	case RAW_BEYOND:
+		return r->memory.gpa + r->memory.size;
+	case RAW_EDGE:
+		return r->memory.gpa + r->memory.size - 8;
+	case RAW_TOP:
+		return UINT64_MAX - 7;
+	case RAW_HALF:
+		return UINT64_C(1) << 63;
+	case RAW_RING:
+		return guest_address(r, guest_strip(r->areas.desc));
+	case RAW_USED:
+		return guest_address(r, guest_strip(r->areas.device));
+	case RAW_TABLE:
+		return r->table;
+	case RAW_ODD_TABLE:
+		return r->table + 1;
+	case RAW_NOWHERE:
+	case RAW_ZERO:
+		break;
+	}
+	return 0;
+}
+
 static struct split_avail __guest *avail_ring(const struct raw *r)
 {
 	return (struct split_avail __guest *)r->areas.driver;
@@ -58,6 +88,20 @@ static void put_good_request(struct raw *r)
 	r->in_bytes = sizeof(struct fuse_out_header) + sizeof(struct fuse_attr_out);
 	/* Tables are aligned to 16 bytes. */
 	r->table = round_up_to(guest_address(r, r->p->slots[1].out), UINT64_C(4096));
+}
+
+struct peer *raw_victim(struct check *c, enum virtq_format format, bool indirect)
+{
+	const struct peer_setup setup = {
+		.format = format, .queue_size = RAW_RING_SIZE, .nr_queues = 2, .indirect = indirect
+	};
+	struct peer *p = check_victim(c, &setup);
+
+	if (p && indirect && !(vhost_client_features(p->vhost) & bit64(VIRTIO_F_RING_INDIRECT))) {
+		c->no_peer = check_end(c, CHECK_NOT_OFFERED, "no indirect descriptors");
+		return NULL;
+	}
+	return p;
 }
 
 void raw_begin(struct raw *r, struct peer *p, unsigned int queue)

@@ -8,6 +8,24 @@
 #include "check/check_impl.h"
 #include "virtio/ring_layout.h"
 
+#define RAW_RING_SIZE 64u
+
+/* Where a descriptor points to. */
+enum raw_place {
+	RAW_NOWHERE, /* not used */
+	RAW_OUT, /* the good request */
+	RAW_IN, /* room for its reply */
+	RAW_ZERO,
+	RAW_BEYOND, /* behind the memory */
+	RAW_EDGE, /* the memory's last 8 bytes */
+	RAW_TOP, /* 8 bytes below 2^64 */
+	RAW_HALF, /* 2^63 */
+	RAW_RING, /* the descriptor table or packed ring itself */
+	RAW_USED, /* the used ring */
+	RAW_TABLE, /* the indirect table */
+	RAW_ODD_TABLE, /* one byte beside it */
+};
+
 struct raw {
 	struct peer *p;
 	struct virtq_setup areas;
@@ -25,10 +43,15 @@ struct raw {
 	uint64_t table; /* guest address of free memory for an indirect table */
 };
 
+/* A victim with rings of RAW_RING_SIZE and one request queue. NULL: check_no_peer(). */
+struct peer *raw_victim(struct check *c, enum virtq_format format, bool indirect);
 /* Begin at the position at which the peer's ring is, with a good GETATTR in memory. */
 void raw_begin(struct raw *r, struct peer *p, unsigned int queue);
 /* The mapping of a guest address inside the memory. */
 void *raw_pointer(const struct raw *r, uint64_t addr);
+
+/* The guest address of a place. */
+uint64_t raw_address(const struct raw *r, enum raw_place place);
 
 /* Split ring. */
 void raw_desc(struct raw *r, uint32_t at, uint64_t addr, uint32_t len, uint16_t flags,

@@ -10,9 +10,10 @@
 
 static void text_row(const struct check_row *row)
 {
-	printf("  %-11s  %s: %s", check_status_name(row->status), row->clause, row->rule);
+	printf("  %-11s  %s%s%s", check_status_name(row->status), row->clause,
+	       row->rule[0] ? ": " : "", row->rule);
 	if (row->detail[0])
-		printf("%s[%s]", row->rule[0] ? " " : "", row->detail);
+		printf(" [%s]", row->detail);
 	putchar('\n');
 }
 

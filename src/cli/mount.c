@@ -76,7 +76,8 @@ static void mount_help(void)
 	       "Mounts the virtio-fs device behind a vhost-user socket on this machine, in the\n"
 	       "foreground, until it is unmounted or SIGTERM comes.\n\n"
 	       "  -o OPT[,OPT...]        ro, allow_other, noexec, noatime, sync, max_read=N, ...\n"
-	       "  --queues N             request queues, with a thread each (default 2)\n"
+	       "  --queues N             request queues, with a thread each (default 2, or what "
+	       "there is)\n"
 	       "  --queue-size N         entries per ring (default 1024)\n"
 	       "  --packed               packed rings\n"
 	       "  --poll-us N            look for replies for up to N us before sleeping (default "
@@ -240,6 +241,7 @@ static int parse_option(struct mount_options *opts, int option, const char *arg)
 	case MOUNT_OPTION_QUEUES:
 		err = cli_parse_u64("queues", arg, 1, BRIDGE_QUEUES_MAX, &v);
 		opts->bridge.nr_request_queues = (unsigned int)v;
+		opts->bridge.fewer_queues = false;
 		return err;
 	case MOUNT_OPTION_QUEUE_SIZE:
 		err = cli_parse_u64("queue-size", arg, BRIDGE_QUEUE_SIZE_MIN, VIRTQ_SIZE_MAX, &v);
@@ -270,6 +272,7 @@ int cli_mount(int argc, char **argv)
 {
 	struct mount_options opts = {
 		.bridge = { .nr_request_queues = 2,
+			    .fewer_queues = true,
 			    .queue_size = 1024,
 			    .format = VIRTQ_SPLIT,
 			    .spin_ns = 20 * NSEC_PER_USEC },

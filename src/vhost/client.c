@@ -72,7 +72,12 @@ static int client_check_queues(struct vhost_client *c)
 
 	if (err < 0)
 		return err;
-	return nr < c->config.nr_queues ? -ERANGE : 0;
+	if (nr >= c->config.nr_queues)
+		return 0;
+	if (!c->config.nr_queues_min || nr < c->config.nr_queues_min)
+		return -ERANGE;
+	c->config.nr_queues = (unsigned int)nr;
+	return 0;
 }
 
 static int client_negotiate_protocol(struct vhost_client *c)
@@ -384,6 +389,8 @@ int vhost_client_new(struct vhost_client **ret_client, const struct vhost_client
 		vhost_client_free(c);
 		return err;
 	}
+	/* A successor must have as many. */
+	c->config.nr_queues_min = 0;
 	*ret_client = c;
 	return 0;
 }
@@ -471,6 +478,11 @@ void vhost_client_free(struct vhost_client *c)
 	close_fd(&c->err_fd);
 	close_fd(&c->inflight_fd);
 	free(c);
+}
+
+unsigned int vhost_client_nr_queues(const struct vhost_client *c)
+{
+	return c->config.nr_queues;
 }
 
 const struct vhost_client_ring *vhost_client_ring(const struct vhost_client *c, unsigned int index)

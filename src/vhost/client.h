@@ -21,6 +21,7 @@ struct vhost_client;
  * struct vhost_client_config - what to set up.
  * @path: the back-end's socket
  * @nr_queues: queues to use, hiprio included, ≥ 1
+ * @nr_queues_min: so many are enough where the back-end tells that it has fewer than @nr_queues; 0: it must have all
  * @queue_size: descriptors per ring
  * @format: split or packed; packed needs the back-end to offer it
  * @event_idx: use event indices if the back-end offers them
@@ -37,6 +38,7 @@ struct vhost_client;
 struct vhost_client_config {
 	const char *path;
 	unsigned int nr_queues;
+	unsigned int nr_queues_min;
 	uint32_t queue_size;
 	enum virtq_format format;
 	bool event_idx;
@@ -104,7 +106,9 @@ int must_check vhost_client_read_config(struct vhost_client *client, uint32_t of
 /** vhost_client_free() - stop the rings, close the connection. NULL is allowed. */
 void vhost_client_free(struct vhost_client *client);
 
-/** vhost_client_ring() - ring @index, < config.nr_queues. */
+/** vhost_client_nr_queues() - queues in use: config.nr_queues, or what the back-end has of them (config.nr_queues_min). */
+unsigned int vhost_client_nr_queues(const struct vhost_client *client);
+/** vhost_client_ring() - ring @index, < vhost_client_nr_queues(). */
 const struct vhost_client_ring *vhost_client_ring(const struct vhost_client *client,
 						  unsigned int index);
 /**

@@ -4,7 +4,6 @@
  */
 #include "base/iov.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,83 +103,26 @@ static void test_copy_in(void **state)
 	}
 }
 
-static void test_zero(void **state)
-{
-	for (size_t off = 0; off <= BYTES + 1; off++) {
-		for (size_t len = 0; len <= BYTES + 1; len++) {
-			struct list l;
-			size_t n = covered(off, len);
-
-			list_init(&l, '-');
-			assert_int_equal(iov_zero(l.iov, NR, off, len), n);
-			for (size_t i = 0; i < BYTES; i++) {
-				bool in = i >= off && i - off < n;
-
-				assert_int_equal(*list_at(&l, i), in ? 0 : '-');
-			}
-			assert_guards(&l, '-');
-		}
-	}
-}
-
-static void test_slice(void **state)
-{
-	struct list l;
-
-	list_init(&l, '-');
-	for (size_t off = 0; off <= BYTES + 1; off++) {
-		for (size_t len = 0; len <= BYTES + 1; len++) {
-			struct iovec dst[NR];
-			size_t pos = off;
-			int n = iov_slice(dst, NR, l.iov, NR, off, len);
-
-			assert_in_range(n, 0, NR);
-			assert_int_equal(iov_bytes(dst, (unsigned int)n), covered(off, len));
-			for (int i = 0; i < n; i++) {
-				/* No empty segments: some consumers refuse them. */
-				assert_true(dst[i].iov_len > 0);
-				for (size_t k = 0; k < dst[i].iov_len; k++)
-					assert_ptr_equal((char *)dst[i].iov_base + k,
-							 list_at(&l, pos++));
-			}
-		}
-	}
-}
-
-static void test_slice_capacity(void **state)
-{
-	struct iovec dst[3];
-	struct list l;
-
-	list_init(&l, '-');
-	/* All nine bytes lie in three segments that are not empty. */
-	assert_int_equal(iov_slice(dst, 3, l.iov, NR, 0, BYTES), 3);
-	assert_int_equal(iov_slice(dst, 2, l.iov, NR, 0, BYTES), -ENOBUFS);
-	/* A full array is enough when no byte is left. */
-	assert_int_equal(iov_slice(dst, 1, l.iov, NR, 0, 3), 1);
-	assert_int_equal(iov_slice(dst, 1, l.iov, NR, 0, 4), -ENOBUFS);
-	assert_int_equal(iov_slice(dst, 0, l.iov, NR, 0, 0), 0);
-	assert_int_equal(iov_slice(dst, 0, l.iov, NR, 0, 1), -ENOBUFS);
-}
-
 static void test_huge_length(void **state)
 {
-	struct iovec dst[NR];
+	char byte = '.';
 	struct list l;
 
 	list_init(&l, '-');
-	assert_int_equal(iov_zero(l.iov, NR, 8, SIZE_MAX), 1);
-	assert_int_equal(iov_zero(l.iov, NR, SIZE_MAX, SIZE_MAX), 0);
-	assert_int_equal(iov_slice(dst, NR, l.iov, NR, 8, SIZE_MAX), 1);
-	assert_int_equal(dst[0].iov_len, 1);
+	assert_int_equal(iov_copy_out(&byte, l.iov, NR, 8, SIZE_MAX), 1);
+	assert_int_equal(byte, '-');
+	assert_int_equal(iov_copy_out(&byte, l.iov, NR, SIZE_MAX, SIZE_MAX), 0);
+	assert_int_equal(iov_copy_in(l.iov, NR, 8, &byte, SIZE_MAX), 1);
+	assert_int_equal(iov_copy_in(l.iov, NR, SIZE_MAX, &byte, SIZE_MAX), 0);
+	assert_guards(&l, '-');
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_bytes),	    cmocka_unit_test(test_copy_out),
-		cmocka_unit_test(test_copy_in),	    cmocka_unit_test(test_zero),
-		cmocka_unit_test(test_slice),	    cmocka_unit_test(test_slice_capacity),
+		cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_copy_out),
+		cmocka_unit_test(test_copy_in),
 		cmocka_unit_test(test_huge_length),
 	};
 

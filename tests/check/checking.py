@@ -8,10 +8,10 @@ import sys
 
 HERE = os.path.dirname(__file__)
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import virtiofsd  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
 FUSEWIRE = os.environ["FUSEWIRE"]
-VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 STATUSES = {"holds", "does not", "not offered", "not checked"}
 OPCODES = 51
 FILES = {"hello": b"hello\n", "long": bytes(range(256)) * 100}
@@ -67,8 +67,8 @@ def device(top, kind):
             yield [FUSEWIRE, "null", "--socket", socket, "--size", "1M", "--log-level", "error"]
             return
         src = make_tree(top)
-        if kind == "virtiofsd":
-            yield [VIRTIOFSD, f"--socket-path={socket}", "-o", f"source={src}", "-o", "sandbox=chroot"]
+        if kind in virtiofsd.KINDS:
+            yield virtiofsd.command(kind, socket, src)
             return
         if kind == "sshfs":
             daemon = stack.enter_context(Sshd(str(top / "sshd"))).sshfs_command(str(src), str(top / "daemon"))

@@ -6,20 +6,26 @@ import pty
 import select
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 
-from checking import FUSEWIRE, VIRTIOFSD, check, device, is_untouched, of, report, serving
+from checking import FUSEWIRE, check, device, is_untouched, of, report, serving, virtiofsd
 
 BOTH = ["split ring", "packed ring"]
 
 
-def needs(kind):
-    if kind == "virtiofsd" and not os.path.exists(VIRTIOFSD):
-        pytest.skip("virtiofsd (package qemu-system-common) is not installed")
-    if kind == "virtiofsd" and os.geteuid() != 0:
-        pytest.skip("virtiofsd needs root")
+LINGERING = os.path.join(os.path.dirname(__file__), "lingering.py")
+
+
+@pytest.fixture(params=virtiofsd.KINDS)
+def foreign(request):
+    """A back-end that ends with its front-end."""
+    why = virtiofsd.why_not(request.param)
+    if why:
+        pytest.skip(why)
+    return request.param
 
 
 @pytest.mark.parametrize("kind", ["null", "bindfs", "sshfs", "read-only"])
@@ -65,24 +71,23 @@ def test_starts_its_back_end(tmp_path):
     assert not (tmp_path / "socket").exists()
 
 
-def test_virtiofsd_started_by_us(tmp_path):
+def test_virtiofsd_started_by_us(tmp_path, foreign):
     """It ends with each front-end and is started again: the report is complete, whatever it says."""
-    needs("virtiofsd")
-    with device(tmp_path, "virtiofsd") as command:
+    with device(tmp_path, foreign) as command:
         out = report("--hostile", tmp_path / "socket", "--", *command, status=1)
     assert out["died"] and out["summary"]["not checked"] == 0
     assert of(out, "vhost-user", "Communication").count("does not") == 1
     assert of(out, "split ring", "2.7.13") == ["holds", "holds"]
     assert set(of(out, "packed ring", "2.8.1")) == {"not offered"}
+    assert of(out, "vhost-user", "GET_FEATURES") == ["holds"]
     for name in ["LOOKUP", "WRITE", "READ", "CREATE", "MKDIR", "RENAME"]:
         assert of(out, "FUSE opcode", name) == ["holds"], name
     assert is_untouched(tmp_path / "src")
 
 
-def test_virtiofsd_of_somebody_else(tmp_path):
+def test_virtiofsd_of_somebody_else(tmp_path, foreign):
     """With its one connection as much is asked as can be; the rest is not checked, and nothing hangs."""
-    needs("virtiofsd")
-    with device(tmp_path, "virtiofsd") as command:
+    with device(tmp_path, foreign) as command:
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             end = time.monotonic() + 10
             while not (tmp_path / "socket").exists() and time.monotonic() < end:
@@ -93,6 +98,14 @@ def test_virtiofsd_of_somebody_else(tmp_path):
     assert out["died"] and out["summary"]["not checked"] > 100
     assert of(out, "FUSE opcode", "WRITE") == ["holds"]
     assert is_untouched(tmp_path / "src")
+
+
+def test_who_leaves_slowly(tmp_path):
+    """What waits at the socket of one that is about to end is not served; that is no answer to a rule."""
+    out = report(tmp_path / "socket", "--", sys.executable, LINGERING, tmp_path / "socket", status=1)
+    assert out["summary"]["not checked"] < 20
+    for clause in ["GET_FEATURES", "SET_FEATURES", "Header", "SET_MEM_TABLE", "SET_VRING_CALL"]:
+        assert set(of(out, "vhost-user", clause)) == {"holds"}, clause
 
 
 def test_back_end_is_killed(tmp_path):

@@ -11,29 +11,15 @@ import pytest
 
 from checking import FUSEWIRE, of
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "client"))
-import test_replies  # noqa: E402
-from test_replies import Backend, changed, good, init_reply  # noqa: E402
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
+from backend import Backend, attr, by_opcode, changed, good, init_out, nothing  # noqa: E402
 
-# The check's rings are smaller than the load generator's.
-test_replies.RING = 64
-LOOKUP, GETATTR, STATFS, INTERRUPT = 1, 3, 17, 36
-ENOENT, ENOSYS, EIO = 2, 38, 5
+LOOKUP, GETATTR, STATFS, INIT, INTERRUPT = 1, 3, 17, 26, 36
+ENOENT, EIO = 2, 5
 
 
 def attributes(mode):
-    return struct.pack("<QII", 1, 0, 0) + struct.pack("<QQQQQQIIIIIIIIII", 1, 0, 0, 0, 0, 0, 0, 0, 0, mode, 2, 0, 0, 0, 4096, 0)
-
-
-class Answers(dict):
-    """By opcode; what is not named does not exist."""
-
-    def __missing__(self, opcode):
-        return good(b"", -ENOSYS)
-
-
-def nothing(unique):
-    return b"", 0, None
+    return bytes(16) + attr(1, mode)
 
 
 HONEST = {INTERRUPT: nothing, LOOKUP: good(b"", -ENOENT), GETATTR: good(attributes(0o40755)),
@@ -43,9 +29,8 @@ HONEST = {INTERRUPT: nothing, LOOKUP: good(b"", -ENOENT), GETATTR: good(attribut
 def run(tmp_path, kind=Backend, init=None, **changes):
     """The report on one that is honest but for @changes. It serves one connection, so that is all that is asked."""
     path = str(tmp_path / "socket")
-    answers = Answers(HONEST)
-    answers.update({globals()[name]: answer for name, answer in changes.items()})
-    backend = kind(path, init or good(init_reply()), answers)
+    answers = {**HONEST, INIT: init or good(init_out()), **{globals()[name]: answer for name, answer in changes.items()}}
+    backend = kind(path, by_opcode(answers))
     backend.start()
     begin = time.monotonic()
     done = subprocess.run([FUSEWIRE, "check", "--json", path], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
@@ -101,26 +86,18 @@ def test_unknown_opcode_succeeds(tmp_path):
 class Scribbler(Backend):
     """Changes the request that it was given."""
 
-    def serve(self, index, head):
-        desc = self.addr[index][0]
-        gpa = struct.unpack_from("<Q", self.mem, desc + 16 * head)[0]
-        super().serve(index, head)
-        self.mem[gpa - self.gpa + 20] = 0x77
+    def reply(self, request, *answer):
+        self.mem[request.source[0][0] + 20] = 0x77
+        super().reply(request, *answer)
 
 
 class Overrunner(Backend):
     """Writes behind the room for its reply."""
 
-    def serve(self, index, head):
-        super().serve(index, head)
-        desc, at = self.addr[index][0], head
-        while True:
-            gpa, size, flags, following = struct.unpack_from("<QIHH", self.mem, desc + 16 * at)
-            if not flags & 1:
-                break
-            at = following
-        if flags & 2:
-            self.mem[gpa - self.gpa + size] = 0x77
+    def reply(self, request, *answer):
+        if request.room:
+            self.mem[sum(request.room[-1])] = 0x77
+        super().reply(request, *answer)
 
 
 @pytest.mark.parametrize("kind, wanted", [(Scribbler, ["does not", "holds"]), (Overrunner, ["holds", "does not"])])
@@ -130,8 +107,8 @@ def test_stray_writes(tmp_path, kind, wanted):
 
 
 @pytest.mark.parametrize("init, text", [
-    (good(init_reply(major=6)), "INIT"),
-    (good(init_reply(size=23)), "INIT"),
+    (good(init_out(major=6)), "INIT"),
+    (good(init_out(size=23)), "INIT"),
     (good(b"", -EIO), "INIT: Input/output error"),
 ])
 def test_no_session(tmp_path, init, text):
@@ -142,7 +119,7 @@ def test_no_session(tmp_path, init, text):
 class Mute(Backend):
     """Takes everything, and says nothing."""
 
-    def serve(self, index, head):
+    def reply(self, *unused):
         pass
 
 

@@ -6,12 +6,15 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
+from virtiofsd import KINDS, command, why_not  # noqa: E402
+
 FUSEWIRE = os.environ["FUSEWIRE"]
-VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 SIZE = 4 << 20
 DATA_MODES = ["randread", "randwrite", "read", "write", "randrw"]
 OTHER_MODES = ["getattr", "lookup", "create", "readdir"]
@@ -68,21 +71,19 @@ def null(tmp_path_factory):
         yield path, process.pid
 
 
-@pytest.fixture
-def virtiofsd(tmp_path):
+@pytest.fixture(params=KINDS)
+def virtiofsd(tmp_path, request):
     """Start virtiofsd anew for each run: it ends with its front-end. Gives a function and the shared directory."""
-    if not os.path.exists(VIRTIOFSD):
-        pytest.skip("virtiofsd (package qemu-system-common) is not installed")
-    if os.geteuid() != 0:
-        pytest.skip("virtiofsd needs root")
+    why = why_not(request.param)
+    if why:
+        pytest.skip(why)
     shared = tmp_path / "shared"
     shared.mkdir()
     path = str(tmp_path / "virtiofsd")
 
     def run(*args, call=result):
-        # Its default sandbox makes namespaces, which containers may forbid.
-        process = subprocess.Popen([VIRTIOFSD, f"--socket-path={path}", "-o", f"source={shared}", "-o", "sandbox=chroot"],
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command(request.param, path, shared), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                   text=True)
         try:
             end = time.monotonic() + 10
             while not os.path.exists(path):

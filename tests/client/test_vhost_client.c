@@ -285,6 +285,9 @@ static void test_refusals(void **state)
 	start(&w, false);
 	config.nr_queues = 4;
 	assert_int_equal(vhost_client_new(&client, &config, &why), -ERANGE);
+	config.nr_queues_min = 4;
+	assert_int_equal(vhost_client_new(&client, &config, &why), -ERANGE);
+	config.nr_queues_min = 0;
 	config.nr_queues = 2;
 	config.mem_slots = config.no_protocol = true;
 	assert_int_equal(vhost_client_new(&client, &config, &why), -EOPNOTSUPP);
@@ -293,6 +296,24 @@ static void test_refusals(void **state)
 	assert_int_equal(vhost_client_new(&client, &config, &why), -EREMOTEIO);
 	assert_string_equal(why, "rings refused");
 	world_fini(&w);
+}
+
+static void test_fewer_queues(void **state)
+{
+	for (unsigned int min = 2; min <= 3; min++) {
+		struct vhost_client_config config;
+		struct world w;
+
+		world_init(&w);
+		start(&w, false);
+		config = config_of(&w, VIRTQ_SPLIT);
+		config.nr_queues = 10;
+		config.nr_queues_min = min;
+		join(&w, &config);
+		assert_int_equal(vhost_client_nr_queues(w.client), 3);
+		begin_session(&w);
+		world_fini(&w);
+	}
 }
 
 static void test_reset(void **state)
@@ -454,6 +475,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_memory_and_features),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_fewer_queues),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_no_reset),
 		cmocka_unit_test(test_reconnect_goes_on),

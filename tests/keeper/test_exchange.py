@@ -5,6 +5,7 @@ import os
 import signal
 import struct
 import subprocess
+import sys
 import time
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from conftest import wait_for
 from vhost_peer import *
 
-VIRTIOFSD = '/usr/lib/qemu/virtiofsd'
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'lib'))
+import virtiofsd  # noqa: E402
 
 
 def begin(keeper, nr=3):
@@ -369,19 +371,19 @@ def test_killed_at_any_moment_of_an_exchange(null, keep):
             completed(drivers[1])
 
 
-@pytest.mark.skipif(not os.path.exists(VIRTIOFSD), reason='no virtiofsd of QEMU')
 class TestVirtiofsd:
     """A back-end of others, without in-flight tracking."""
 
-    @pytest.fixture
-    def foreign(self, folder):
+    @pytest.fixture(params=virtiofsd.KINDS)
+    def foreign(self, folder, request):
+        if why := virtiofsd.why_not(request.param):
+            pytest.skip(why)
         started = []
         (folder / 'served').mkdir()
 
         def run():
             path = str(folder / f'v{len(started)}')
-            started.append(subprocess.Popen([VIRTIOFSD, f'--socket-path={path}', '-o',
-                                             f'source={folder}/served,cache=auto,sandbox=chroot'],
+            started.append(subprocess.Popen(virtiofsd.command(request.param, path, folder / 'served'),
                                             stderr=subprocess.DEVNULL))
             wait_for('virtiofsd', lambda: os.path.exists(path))
             return path, started[-1]

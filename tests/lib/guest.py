@@ -21,6 +21,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 import sshd  # noqa: E402
+import virtiofsd  # noqa: E402
 
 FUSEWIRE = os.environ.get("FUSEWIRE", os.path.join(ROOT, "build/src/cli/fusewire"))
 GUEST_SUITE = os.environ.get("GUEST_SUITE", os.path.join(ROOT, "build/tests/guest/guest_suite"))
@@ -206,8 +207,7 @@ class Virtiofsd(Backend):
     one_shot = True
 
     def command(self):
-        return ["/usr/lib/qemu/virtiofsd", f"--socket-path={self.socket}", "-o",
-                f"source={self.dir},cache=auto,sandbox=chroot,xattr"]
+        return virtiofsd.command("virtiofsd", self.socket, self.dir)
 
     def start(self):
         if os.path.exists(self.socket):

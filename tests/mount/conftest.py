@@ -7,13 +7,17 @@ import tempfile
 
 import pytest
 
-from mounting import Mount, assert_nothing_left, device, is_mounted
+from mounting import Mount, assert_nothing_left, device, is_mounted, virtiofsd
+
+DEVICES = {"bindfs": [], "bindfs-packed": ["--packed", "--queues", "1"], "sshfs": [], **{kind: [] for kind in virtiofsd.KINDS}}
 
 
-@pytest.fixture(scope="module", params=[("bindfs", []), ("bindfs", ["--packed", "--queues", "1"]), ("sshfs", [])],
-                ids=["bindfs", "bindfs-packed", "sshfs"])
+@pytest.fixture(scope="module", params=DEVICES.items(), ids=DEVICES)
 def mnt(request):
-    kind, options = request.param
+    name, options = request.param
+    kind = name.removesuffix("-packed")
+    if kind in virtiofsd.KINDS and (why := virtiofsd.why_not(kind)):
+        pytest.skip(why)
     with tempfile.TemporaryDirectory(prefix="fw-mount-") as name:
         top = pathlib.Path(name)
         (top / "mnt").mkdir()

@@ -7,6 +7,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
+import virtiofsd  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
 FUSEWIRE = os.environ["FUSEWIRE"]
@@ -26,6 +27,16 @@ def no_fuse():
 def is_mounted(path):
     with open("/proc/self/mountinfo") as f:
         return any(line.split()[4] == str(path) for line in f)
+
+
+def end_process(process):
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 class Process:
@@ -51,13 +62,7 @@ class Process:
         return self.process.wait(20)
 
     def close(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        end_process(self.process)
         self.ready.close()
         self.log.close()
 
@@ -82,12 +87,31 @@ class Mount(Process):
 
 
 @contextlib.contextmanager
-def device(top, kind):
-    """A device of that kind on top/socket, over the directory top/src."""
+def foreign_device(top, kind):
+    """One of virtiofsd, for one mount: it ends with that."""
+    socket = top / "socket"
+    with subprocess.Popen(virtiofsd.command(kind, socket, top / "src"), stderr=subprocess.DEVNULL) as process:
+        try:
+            assert wait_for(socket.exists)
+            yield process
+            assert wait_for(lambda: process.poll() is not None), "it does not end with its front-end"
+        finally:
+            end_process(process)
+            socket.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def device(top, kind, *more):
+    """A device of that kind on top/socket, over the directory top/src; null has @more options."""
     socket = str(top / "socket")
+    if kind in virtiofsd.KINDS:
+        (top / "src").mkdir()
+        with foreign_device(top, kind) as process:
+            yield process
+        return
     with contextlib.ExitStack() as stack:
         if kind == "null":
-            p = stack.enter_context(Process(["null", "--socket", socket, "--size", "64M"], []))
+            p = stack.enter_context(Process(["null", "--socket", socket, "--size", "64M"], more))
         else:
             (top / "src").mkdir(exist_ok=True)
             (top / "daemon").mkdir(exist_ok=True)

@@ -89,6 +89,21 @@ def test_null_and_mount_again(top, options):
                 assert not is_mounted(top / "mnt")
 
 
+def test_fewer_queues(top):
+    """A device with one request queue: what is wished for by default is less than what is asked for."""
+    with device(top, "null", "--queues", "1"):
+        refused = subprocess.run([FUSEWIRE, "mount", "--queues", "2", str(top / "socket"), str(top / "mnt")], capture_output=True,
+                                 text=True, timeout=20)
+        assert refused.returncode == 1 and "it has fewer queues; give a smaller --queues" in refused.stderr
+        with mounted(top) as m:
+            with open(top / "mnt" / "data", "r+b") as f:
+                f.write(b"hello")
+            with open(top / "mnt" / "data", "rb") as f:
+                assert f.read(5) == b"hello"
+            # The owner, and one for each queue.
+            assert len(os.listdir(f"/proc/{m.process.pid}/task")) == 2
+
+
 def test_read_only(top):
     with device(top, "bindfs"), mounted(top, "-o", "ro,noexec"):
         (top / "src" / "f").write_text("hello")
