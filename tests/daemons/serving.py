@@ -125,7 +125,6 @@ class Served(Process):
         return named or [max(pid for pid, _ in below)]
 
 
-
 def descendants(pid):
     """[(pid, name of the process)]"""
     found = []

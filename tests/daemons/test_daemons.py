@@ -167,6 +167,8 @@ def test_in_the_background(world):
         with s.mount() as m:
             assert w.works(world, m.mountpoint)
             assert m.unmount() == 0, m.text()
+        says = getattr(world.server, "background_says", "")
+        assert serving.sleep_until(lambda: says in s.text(), 20), s.text()
         assert s.terminate() == getattr(world.server, "end_status", 0), s.text()
     world.check()
 

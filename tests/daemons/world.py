@@ -16,7 +16,7 @@ import tempfile
 import serving
 from catalog import ALL, FAST, LOCAL, SERVERS
 from server import Unavailable
-from serving import Mounted, Served
+from serving import START_SECONDS, Mounted, Served, wait_for
 
 MIB = 1 << 20
 SIZE_MIB = int(os.environ.get("DAEMONS_MIB", "64"))
@@ -72,13 +72,12 @@ class World:
         """Not every program can be served in-process. Unavailable, with what `fusewire run` says of it."""
         if serving.WAY != "always":
             return
-        try:
-            self.served().close()
-        except AssertionError as e:
-            why = re.search(r".*cannot be served in-process.*", str(e))
-            if not why:
-                raise
-            raise Unavailable(why.group()) from e
+        # The socket is there before the daemon mounts, which is when it is seen.
+        with self.served() as s:
+            wait_for("the daemon mounts", lambda: "serving tag" in s.text() or s.process.poll() is not None, START_SECONDS)
+            why = re.search(r".*cannot be served in-process.*", s.text())
+        if why:
+            raise Unavailable(why.group())
 
     def close(self):
         self.stack.close()
