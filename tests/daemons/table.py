@@ -20,22 +20,24 @@ Written by `make check-daemons` from what its tests found; do not edit. Each dae
 machine's /dev/fuse and behind `fusewire run --socket PATH --tag TAG -- `, mounted by `fusewire mount` and by virtual machines, and had
 to do the same; [launch.md](launch.md) tells how an unmodified daemon comes to serve a device.
 
-- channel, in-process: tests passed of those that apply. "-": not tried.
+- channel, in-process: tests passed of those that apply. "-": not tried, or it cannot be (programs that are linked statically).
 - guest suite: what a virtual machine got, as this machine gets it from the same daemon on /dev/fuse.
 
 | daemon | version | library | channel | in-process | guest suite | known limits | command |
 | --- | --- | --- | --- | --- | --- | --- | --- |
 """
-WAYS = {"never": "channel", "auto": "in-process", "always": "in-process"}
 
 
 def read(path):
     """{daemon: {way: [report]}}"""
     found = collections.defaultdict(lambda: collections.defaultdict(list))
     with open(path, encoding="utf-8") as f:
-        for line in f:
-            report = json.loads(line)
-            found[report["daemon"]][WAYS[report["way"]]].append(report)
+        reports = [json.loads(line) for line in f]
+    # What "auto" came to.
+    auto = {r["daemon"]: r["served"] for r in reports if r["way"] == "auto" and r.get("served")}
+    for r in reports:
+        way = {"never": "channel", "always": "in-process"}.get(r["way"]) or auto.get(r["daemon"], "channel")
+        found[r["daemon"]][way].append(r)
     return found
 
 
@@ -44,17 +46,18 @@ def score(reports):
     ran = [r for r in reports if r["outcome"] != "skipped"]
     if not ran:
         return "-"
+    tests = {r["test"] for r in ran}
     failed = sorted({r["test"] for r in ran if r["outcome"] == "failed"})
-    text = f"{len(ran) - len(failed)} of {len(ran)}"
+    text = f"{len(tests) - len(failed)} of {len(tests)}"
     return text + (" (not: " + ", ".join(failed) + ")" if failed else "")
 
 
 def guest_suite(reports):
-    by_test = {r["test"]: r for r in reports}
-    guest, here = by_test.get("test_suite_in_guest"), by_test.get("test_suite", {})
-    if not guest or guest["outcome"] == "skipped":
+    outcomes = {r["outcome"] for r in reports if r["test"] == "test_suite_in_guest"} - {"skipped"}
+    if not outcomes:
         return "-"
-    return ("the same: " + here.get("suite", "") if guest["outcome"] == "passed" else "differs").rstrip(": ")
+    here = next((r["suite"] for r in reports if r.get("suite")), "")
+    return ("the same: " + here if outcomes == {"passed"} else "differs").rstrip(": ")
 
 
 def limits(name, reports):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Every file system served by `fusewire run` and mounted by `fusewire mount`: the same results as with the same daemon on
-this machine's /dev/fuse. Environment: see world.py; FUSEWIRE_IN_PROCESS as in serving.py; DAEMONS_GUEST=0 leaves the
+this machine's /dev/fuse. Environment: see world.py, serving.py; DAEMONS_GUEST=0 leaves the
 virtual machines out."""
 import contextlib
 import errno
@@ -36,6 +36,7 @@ def test_suite(world, record_property):
     local = world.suite_local()
     with world.served() as s, s.mount() as m:
         here = world.suite(m.mountpoint)
+        record_property("served", s.way())
     world.expect(here, local)
     record_property("command", " ".join(world.server.fuse_command("/mnt/x")))
     if world.source:
@@ -166,6 +167,8 @@ def test_in_the_background(world):
         with s.mount() as m:
             assert w.works(world, m.mountpoint)
             assert m.unmount() == 0, m.text()
+        says = getattr(world.server, "background_says", "")
+        assert serving.sleep_until(lambda: says in s.text(), 20), s.text()
         assert s.terminate() == getattr(world.server, "end_status", 0), s.text()
     world.check()
 

@@ -9,13 +9,14 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import subprocess
 import tempfile
 
 import serving
 from catalog import ALL, FAST, LOCAL, SERVERS
 from server import Unavailable
-from serving import Mounted, Served
+from serving import START_SECONDS, Mounted, Served, wait_for
 
 MIB = 1 << 20
 SIZE_MIB = int(os.environ.get("DAEMONS_MIB", "64"))
@@ -53,7 +54,8 @@ class World:
         self.description = ALL[name]
         self.stack = contextlib.ExitStack()
         self.count = 0
-        self.suite_results = None
+        # Of a mount on this machine: what the guest suite found, and the daemon's status after its unmount.
+        self.suite_results = self.status_local = None
         why = why_not_here()
         if why:
             raise Unavailable(why)
@@ -61,9 +63,21 @@ class World:
         os.chmod(self.top, 0o755)
         try:
             self.server = self.stack.enter_context(self.description.start(os.path.join(self.top, "state")))
+            self.need_way()
         except BaseException:
             self.stack.close()
             raise
+
+    def need_way(self):
+        """Not every program can be served in-process. Unavailable, with what `fusewire run` says of it."""
+        if serving.WAY != "always":
+            return
+        # The socket is there before the daemon mounts, which is when it is seen.
+        with self.served() as s:
+            wait_for("the daemon mounts", lambda: "serving tag" in s.text() or s.process.poll() is not None, START_SECONDS)
+            why = re.search(r".*cannot be served in-process.*", s.text())
+        if why:
+            raise Unavailable(why.group())
 
     def close(self):
         self.stack.close()
@@ -118,7 +132,7 @@ class World:
         if self.suite_results is None:
             with self.local() as m:
                 self.suite_results = self.suite(m.mountpoint)
-                m.unmount()
+                self.status_local = m.unmount()
         return self.suite_results
 
 
