@@ -103,7 +103,9 @@ LOCAL = {
     "archivemount": Description(local.Archivemount, library="libfuse 2", user=True),
     "encfs": Description(local.Encfs, library="libfuse 2", user=True),
     "ntfs-3g": Description(local.Ntfs3g, library="libfuse 2, its own", read_only=RO),
-    "fuse2fs": Description(local.Fuse2fs, library="libfuse 2", user=True, read_only=RO),
+    "fuse2fs": Description(local.Fuse2fs, library="libfuse 2", user=True, read_only=RO, suite_options=["--names-unchecked"],
+                           limits="also on /dev/fuse, a name of 256 bytes breaks the image (fuse2fs 1.47.0 cuts its length to "
+                                  "eight bits)"),
     "gocryptfs": Description(local.Gocryptfs, library="go-fuse", user=True, read_only=("-ro",)),
     "rclone mount": Description(local.Rclone, library="bazil.org/fuse", user=True, read_only=("--read-only",)),
     "rclone mount2": Description(local.RcloneMount2, library="go-fuse", user=True, read_only=("--read-only",)),

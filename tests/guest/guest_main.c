@@ -172,6 +172,7 @@ static int parse(int argc, char **argv)
 		{ "no-hardlink", no_argument, NULL, 'h' },
 		{ "no-symlink", no_argument, NULL, 's' },
 		{ "other-name-error", no_argument, NULL, 'n' },
+		{ "names-unchecked", no_argument, NULL, 'u' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -198,6 +199,9 @@ static int parse(int argc, char **argv)
 			break;
 		case 'n':
 			options.other_name_error = true;
+			break;
+		case 'u':
+			options.names_unchecked = true;
 			break;
 		default:
 			return -1;
