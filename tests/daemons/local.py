@@ -292,7 +292,7 @@ class Example(Local):
     """An example program of libfuse, built here from what Debian's development package ships."""
 
     package = program = "gcc"
-    library, name = "fuse3", "passthrough"
+    library, name, libraries = "fuse3", "passthrough", []
 
     def prepare(self):
         source = os.path.join(EXAMPLES[self.library], self.name + ".c")
@@ -302,7 +302,8 @@ class Example(Local):
         self.binary = self.path(self.name)
         need_programs("pkg-config", "pkg-config")
         flags = self.run(["pkg-config", "--cflags", "--libs", self.library]).split()
-        self.run(["gcc", "-w", "-O2", "-DHAVE_SETXATTR", "-DHAVE_UTIMENSAT", source, "-o", self.binary, *flags, "-lpthread"])
+        self.run(["gcc", "-w", "-O2", "-DHAVE_SETXATTR", "-DHAVE_UTIMENSAT", source, "-o", self.binary, *flags, *self.libraries,
+                  "-lpthread"])
 
     def words(self, mountpoint, options):
         return [self.binary, "-o", "modules=subdir,subdir=" + self.path("data"), *options, mountpoint]
@@ -324,7 +325,7 @@ class Fusexmp(Example):
 
 
 class FusexmpFh(Example):
-    library, name = "fuse", "fusexmp_fh"
+    library, name, libraries = "fuse", "fusexmp_fh", ["-lulockmgr"]
 
 
 class Passthrough(Local):

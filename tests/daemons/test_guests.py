@@ -73,9 +73,10 @@ class Group:
                     found["suite"] = {"content": shell.run(w.READ_SCRIPT.format(inside))[1]}
                     continue
                 options = " ".join(["--tag", served.tag, *world.description.suite_options])
-                status, out = shell.run(f"guest_suite {options} /mnt/{served.tag} suite")
+                folder = world.name("suite")
+                _, out = shell.run(f"guest_suite {options} /mnt/{served.tag} {folder}")
                 found["suite"] = serving.parse_suite(out) or out
-                shell.run(f"cd /; rm -rf /mnt/{served.tag}/suite")
+                shell.run(f"cd /; rm -rf /mnt/{served.tag}/{folder}")
                 found["copy"] = shell.run(COPY.format(served.tag, w.SIZE_MIB))
                 found["writers"] = shell.run(WRITERS.format(served.tag))
             for _, served in self.served.values():

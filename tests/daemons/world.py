@@ -104,8 +104,10 @@ class World:
         """The guest suite, or the whole content where nothing can be written, on something mounted here."""
         if self.source:
             return read_all(self.inside(mountpoint))
-        results = serving.suite_here(mountpoint, self.description.suite_options)
-        remove(mountpoint, "suite")
+        # What one run cannot delete is not in the way of the next.
+        folder = self.name("suite")
+        results = serving.suite_here(mountpoint, self.description.suite_options, folder)
+        remove(mountpoint, folder)
         return results
 
     def expect(self, found, left_out=()):
@@ -116,6 +118,8 @@ class World:
             assert found[name] != local[name], f"{name}: the same now; take it off the list"
         for name in {**local, **found}:
             if name in self.description.differs or name in left_out:
+                continue
+            if name in self.description.by_chance and found.get(name) == "passed":
                 continue
             while found.get(name) not in (seen := {results.get(name) for results in self.suite_local()}):
                 assert len(self.local_results) < LOCAL_RUNS, \
@@ -193,6 +197,18 @@ def write_error(mountpoint):
         return None
     except OSError as e:
         return errno.errorcode[e.errno]
+
+
+# A /dev/fuse of one's own: arguments are a folder, a mode, and the command.
+OWN_DEVICE = ("set -e; mount -t tmpfs -o mode=755 device \"$1\"; mknod \"$1/fuse\" c 10 229; chmod \"$2\" \"$1/fuse\"; "
+              "mount --bind \"$1/fuse\" /dev/fuse; shift 2; exec \"$@\"")
+
+
+def with_device(world, mode):
+    """The words in front of a command that give it a /dev/fuse of this mode, whatever this machine's is."""
+    words = ["unshare", "--mount", "sh", "-c", OWN_DEVICE, "sh", world.mountpoint("device"), mode]
+    done = subprocess.run([*words, "true"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return words, done.stdout if done.returncode else None
 
 
 def as_nobody(world):
