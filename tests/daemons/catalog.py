@@ -91,19 +91,18 @@ SERVERS = {
     "s3fs-radosgw": Description(s3fs_on_radosgw),
 }
 
-# @user: not where the file system takes root by its nature (fuse-overlayfs changes owners, ntfs-3g mounts by itself).
 RO = ("-o", "ro")
 LOCAL = {
     "sshfs": Description(local.Sshfs, library="libfuse 3", user=True, read_only=RO),
     "bindfs": Description(local.Bindfs, library="libfuse 2", user=True, read_only=RO),
     "mergerfs": Description(local.Mergerfs, library="libfuse 2, its own", user=True, read_only=RO),
     "unionfs-fuse": Description(local.UnionfsFuse, library="libfuse 2", user=True, read_only=RO),
-    "fuse-overlayfs": Description(local.FuseOverlayfs, library="libfuse 3", read_only=RO),
+    "fuse-overlayfs": Description(local.FuseOverlayfs, library="libfuse 3", user=True, read_only=RO),
     "squashfuse": Description(local.Squashfuse, library="libfuse 3", user=True),
     "squashfuse_ll": Description(local.SquashfuseLl, library="libfuse 3, low level", user=True),
     "archivemount": Description(local.Archivemount, library="libfuse 2", user=True),
     "encfs": Description(local.Encfs, library="libfuse 2", user=True),
-    "ntfs-3g": Description(local.Ntfs3g, library="libfuse 2, its own", read_only=RO),
+    "ntfs-3g": Description(local.Ntfs3g, library="libfuse 2, its own", user=True, read_only=RO),
     # libfuse 2 renames a file that is deleted while its RELEASE is under way, so that the folder is not empty for a moment.
     "fuse2fs": Description(local.Fuse2fs, library="libfuse 2", user=True, read_only=RO, suite_options=["--names-unchecked"],
                            by_chance=("tree of 2000 files",),

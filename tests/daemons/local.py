@@ -4,6 +4,7 @@
 Each is a Server with
   fuse_command(mountpoint, *options)        the command line that stays in the foreground
   background_command(mountpoint, *options)  the same as users type it, which goes to the background; None: there is no such
+  user_options                              those with which an ordinary user mounts it
   check()                                   what must hold after a clean end; an exception otherwise
 and, where nothing can be written, @source: the folder that its file system shows, at @inside below the mount point.
 """
@@ -29,6 +30,7 @@ class Local(Server):
     """@package, @program: of Debian; @foreground: the option that keeps it there."""
 
     package = program = None
+    user_options = []
     foreground = ["-f"]
     inside = ""
 
@@ -125,6 +127,8 @@ class UnionfsFuse(Local):
 
 class FuseOverlayfs(UnionfsFuse):
     package = program = "fuse-overlayfs"
+    # All belongs to the user that runs it: he cannot give files away.
+    user_options = ["-o", "squash_to_uid=65534,squash_to_gid=65534"]
 
     def prepare(self):
         super().prepare()

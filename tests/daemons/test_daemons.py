@@ -227,7 +227,7 @@ def run_as_nobody(world, mode):
     device, why = w.with_device(world, mode)
     if why:
         pytest.skip(f"no /dev/fuse of its own for a test: {why}")
-    command = world.server.fuse_command(world.mountpoint("untouched"))
+    command = world.server.fuse_command(world.mountpoint("untouched"), *getattr(world.server, "user_options", []))
     with world.served(command=command, wrap=[*device, *w.as_nobody(world)]) as s:
         with s.mount() as m:
             assert w.works(world, m.mountpoint)
