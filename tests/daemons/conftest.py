@@ -12,5 +12,6 @@ def pytest_runtest_logreport(report):
     reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
     with open(path, "a", encoding="utf-8") as f:
         f.write(json.dumps({"test": test, "daemon": daemon.removesuffix("]"), "outcome": report.outcome,
-                            "reason": reason, "way": os.environ.get("FUSEWIRE_IN_PROCESS", "never"),
+                            "reason": reason, "way": os.environ.get("FUSEWIRE_IN_PROCESS", "auto"),
+                            "mib": int(os.environ.get("DAEMONS_MIB", "64")),
                             **dict(report.user_properties)}) + "\n")

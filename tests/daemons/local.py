@@ -20,7 +20,9 @@ from guest import FUSEWIRE  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
 MIB = 1 << 20
-IMAGE_MIB = int(os.environ.get("DAEMONS_MIB", "64")) + 200
+# Of a file that is copied; an image has room for two of them (guests make a copy) and what else is written.
+FILE_MIB = int(os.environ.get("DAEMONS_MIB", "64"))
+IMAGE_MIB = 2 * FILE_MIB + 200
 PASSWORD = "fusewire"
 # Where Debian puts the examples of libfuse 3 and libfuse 2.
 EXAMPLES = {"fuse3": "/usr/share/doc/libfuse3-dev/examples", "fuse": "/usr/share/doc/libfuse-dev/examples"}
@@ -73,7 +75,7 @@ class Local(Server):
             with open(os.path.join(folder, f"file{number}"), "wb") as f:
                 f.write(os.urandom(number * number * 37))
         with open(self.path("source", "big"), "wb") as f:
-            for _ in range(IMAGE_MIB - 200):
+            for _ in range(FILE_MIB):
                 f.write(os.urandom(MIB))
         os.symlink("d1/e1/file1", self.path("source", "link"))
         os.chmod(self.path("source", "d2"), 0o750)

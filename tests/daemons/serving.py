@@ -112,6 +112,11 @@ class Served(Process):
             self.close()
             raise
 
+    def way(self):
+        """How the daemon came to serve."""
+        with open(self.log, encoding="utf-8", errors="replace") as f:
+            return "in-process" if "served in-process" in f.read() else "channel"
+
     def wait_background(self):
         """Until the command has ended, as a script waits for it before it goes on: what it left behind is then our child.
         Some look again and again whether their daemon is mounted: rclone, for a minute if that comes and goes too quickly."""

@@ -15,8 +15,8 @@ from server import Unavailable  # noqa: E402
 from serving import guest  # noqa: E402
 
 GROUP_MAX = 8
-# A guest's life, in seconds, for each file system in it.
-SECONDS_EACH = 150
+# A guest's life, in seconds, for each file system in it. Emulated, it makes and compares few MiB in a second.
+SECONDS_EACH = 150 + w.SIZE_MIB
 # In the guest only: on this machine they are left out.
 GUEST_ONLY = ("umount, mount again", "request queues used")
 COPY = ("cd /mnt/{} && dd if=/dev/urandom of=one bs=1M count={} 2>/dev/null && cp one two && sync && "

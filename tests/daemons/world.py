@@ -3,7 +3,7 @@
 
 DAEMONS           comma-separated choice of the catalog; "fast", the default, is what every commit is tested with; "local",
                   "network", "all"
-DAEMONS_MIB       size of the file that goes in and out (default 64; the full check takes 1024)
+DAEMONS_MIB       size of the file that goes in and out (default 64; scripts/check-daemons takes 1024)
 """
 import contextlib
 import errno
