@@ -2,9 +2,9 @@
 /*
  * Loads a file on a mounted file system past the page cache: the same requests as fusewire bench sends to a device.
  *
- * Usage: local_load FILE read|write BLOCK_BYTES DEPTH SECONDS [CPU]
+ * Usage: local_load FILE read|write|write-fsync BLOCK_BYTES DEPTH SECONDS [CPU]
  * DEPTH threads each have one O_DIRECT request under way. 4 KiB and other small blocks go to random places,
- * blocks of 128 KiB and more to consecutive ones. Prints requests per second.
+ * blocks of 128 KiB and more to consecutive ones. write-fsync: the time of an fsync(2) at the end counts. Prints requests per second.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@
 #define SEQUENTIAL_FROM (128u << 10)
 
 static const char *path;
-static bool writes;
+static bool writes, end_fsync;
 static size_t block;
 static uint64_t nr_blocks, next_block, end_ns, nr_done;
 
@@ -59,6 +59,10 @@ static void *load_main(void *arg)
 		}
 		nr++;
 	}
+	if (end_fsync && fsync(fd) < 0) {
+		fprintf(stderr, "local_load: %s: %s\n", path, strerror(errno));
+		exit(1);
+	}
 	__atomic_fetch_add(&nr_done, nr, __ATOMIC_RELAXED);
 	close(fd);
 	free(buf);
@@ -73,11 +77,14 @@ int main(int argc, char **argv)
 	struct stat st;
 
 	if (argc < 6) {
-		fprintf(stderr, "Usage: local_load FILE read|write BLOCK DEPTH SECONDS [CPU]\n");
+		fprintf(stderr,
+			"Usage: local_load FILE read|write|write-fsync BLOCK DEPTH SECONDS "
+			"[CPU]\n");
 		return 2;
 	}
 	path = argv[1];
-	writes = strcmp(argv[2], "write") == 0;
+	writes = strncmp(argv[2], "write", 5) == 0;
+	end_fsync = strcmp(argv[2], "write-fsync") == 0;
 	block = strtoul(argv[3], NULL, 10);
 	depth = strtoul(argv[4], NULL, 10);
 	if (argc > 6) {

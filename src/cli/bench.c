@@ -32,6 +32,7 @@ enum bench_option {
 	OPTION_FILE,
 	OPTION_RUNTIME,
 	OPTION_VERIFY,
+	OPTION_END_FSYNC,
 	OPTION_POLL,
 	OPTION_EVENT,
 	OPTION_PACKED,
@@ -51,6 +52,7 @@ static const struct option bench_options[] = {
 	{ "file", required_argument, NULL, OPTION_FILE },
 	{ "runtime", required_argument, NULL, OPTION_RUNTIME },
 	{ "verify", no_argument, NULL, OPTION_VERIFY },
+	{ "end-fsync", no_argument, NULL, OPTION_END_FSYNC },
 	{ "poll", no_argument, NULL, OPTION_POLL },
 	{ "event", no_argument, NULL, OPTION_EVENT },
 	{ "packed", no_argument, NULL, OPTION_PACKED },
@@ -81,6 +83,7 @@ static void bench_help(void)
 	       "  --runtime SECONDS      (default 10)\n"
 	       "  --verify               write a pattern and check it; destroys the file's "
 	       "contents\n"
+	       "  --end-fsync            fsync the file at the end; the time for it counts\n"
 	       "  --poll                 spin for replies instead of sleeping on an eventfd "
 	       "(--event)\n"
 	       "  --packed               packed rings\n"
@@ -212,6 +215,9 @@ static int parse_option(struct bench_options *o, int option, const char *arg)
 	case OPTION_VERIFY:
 		o->verify = true;
 		return 0;
+	case OPTION_END_FSYNC:
+		o->end_fsync = true;
+		return 0;
 	case OPTION_POLL:
 	case OPTION_EVENT:
 		o->busy_poll = option == OPTION_POLL;
@@ -237,6 +243,10 @@ static int check_options(const struct bench_options *o)
 {
 	if (o->verify && !bench_is_data(o->rw)) {
 		cli_error("--verify is for modes that read or write data, not for %s", o->rw_name);
+		return -EINVAL;
+	}
+	if (o->end_fsync && !bench_writes(o->rw)) {
+		cli_error("--end-fsync is for modes that write data, not for %s", o->rw_name);
 		return -EINVAL;
 	}
 	if (o->verify && o->block % 8) {
@@ -345,10 +355,15 @@ static double own_cpu_s(void)
 static int measure(struct bench *b)
 {
 	double own = own_cpu_s(), device = device_cpu_s(b);
-	uint64_t elapsed;
+	uint64_t elapsed, begin = clock_now_ns();
 
 	if (bench_run_phase(b, b->opt.rw, b->opt.runtime_ns) < 0)
 		return -1;
+	if (b->opt.end_fsync) {
+		if (bench_fsync(b) < 0)
+			return -1;
+		b->elapsed_ns = clock_now_ns() - begin;
+	}
 	b->own_cpu_s = own_cpu_s() - own;
 	b->device_cpu_s = device_cpu_s(b) - device;
 	for (unsigned int i = 0; i < b->opt.nr_queues; i++) {

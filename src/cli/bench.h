@@ -44,6 +44,7 @@ struct bench_options {
 	uint64_t size; /* 0: not given */
 	uint64_t runtime_ns;
 	bool verify;
+	bool end_fsync;
 	bool busy_poll;
 	bool packed;
 	bool json;
@@ -120,8 +121,9 @@ int must_check bench_run_phase(struct bench *b, enum bench_rw phase, uint64_t ru
 /* The first value of the pattern at an offset, a multiple of 8. */
 uint64_t bench_pattern(uint64_t seed, uint64_t offset);
 
-/* bench_file.c: find or make what the mode needs, and take it away. Return: 0, or -1 after an error message. */
+/* bench_file.c: find or make what the mode needs, write it back, and take it away. Return: 0, or -1 after an error message. */
 int must_check bench_open(struct bench *b);
+int must_check bench_fsync(struct bench *b);
 int must_check bench_close(struct bench *b);
 
 /* bench_report.c */

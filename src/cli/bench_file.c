@@ -183,6 +183,13 @@ int bench_open(struct bench *b)
 	return bench_is_data(b->opt.rw) ? open_data(b) : 0;
 }
 
+int bench_fsync(struct bench *b)
+{
+	int err = fuse_op_fsync(fuse_client_queue(b->client, 0), b->nodeid, b->fh);
+
+	return err < 0 ? fail("fsync", file_name(b), err) : 0;
+}
+
 int bench_close(struct bench *b)
 {
 	struct fuse_queue *q = fuse_client_queue(b->client, 0);

@@ -282,6 +282,17 @@ int fuse_op_releasedir(struct fuse_queue *q, uint64_t nodeid, uint64_t fh)
 	return release_node(q, FUSE_RELEASEDIR, nodeid, fh, O_RDONLY | O_DIRECTORY);
 }
 
+int fuse_op_fsync(struct fuse_queue *q, uint64_t nodeid, uint64_t fh)
+{
+	const struct fuse_fsync_in in = { .fh = fh };
+	struct fuse_call *call = fuse_queue_get(q);
+
+	if (!call)
+		return -EBUSY;
+	fill(call, FUSE_FSYNC, nodeid, &in, sizeof(in), 0);
+	return finish(q, call);
+}
+
 int fuse_op_mkdir(struct fuse_queue *q, uint64_t parent, const char *name, uint32_t mode,
 		  uint64_t *ret_nodeid)
 {

@@ -60,6 +60,8 @@ int must_check fuse_op_create(struct fuse_queue *q, uint64_t parent, const char 
 int must_check fuse_op_release(struct fuse_queue *q, uint64_t nodeid, uint64_t fh, int flags);
 /** fuse_op_releasedir() - RELEASEDIR. */
 int must_check fuse_op_releasedir(struct fuse_queue *q, uint64_t nodeid, uint64_t fh);
+/** fuse_op_fsync() - FSYNC of data and attributes. */
+int must_check fuse_op_fsync(struct fuse_queue *q, uint64_t nodeid, uint64_t fh);
 /** fuse_op_mkdir() - MKDIR. */
 int must_check fuse_op_mkdir(struct fuse_queue *q, uint64_t parent, const char *name, uint32_t mode,
 			     uint64_t *ret_nodeid);

@@ -163,6 +163,12 @@ def test_runs_one_after_the_other(null):
         check_numbers(result(null[0], "--rw", "getattr"))
 
 
+def test_end_fsync(null):
+    out = result(null[0], "--rw", "randwrite", "--file", "data", "--end-fsync")
+    check_numbers(out)
+    assert out["end_fsync"] and not result(null[0], "--rw", "randwrite", "--file", "data")["end_fsync"]
+
+
 def test_verify_text(null):
     run = bench(null[0], *SHORT, "--verify", "--file", "data", "--rw", "randwrite")
     assert run.returncode == 0 and "verify   all 4194304 bytes are right" in run.stdout
@@ -232,6 +238,7 @@ def test_device_dies(tmp_path):
     (["--pid", "0", "s"], "--pid: '0'"),
     (["--pid", "4194304", "s"], "there is no process 4194304"),
     (["--pid", "4194305", "s"], "--pid: '4194305' is not a number"),
+    (["--end-fsync", "--rw", "randread", "s"], "--end-fsync is for modes that write data, not for randread"),
     (["--verify", "--rw", "getattr", "s"], "--verify is for modes that read or write data, not for getattr"),
     (["--verify", "--bs", "4k", "--bs", "12", "s"], "multiple of 8"),
     (["--rw", "readdir", "--bs", "4095", "s"], "at least 4k"),
