@@ -92,6 +92,8 @@ SERVERS = {
 }
 
 RO = ("-o", "ro")
+RCLONE = "also on /dev/fuse: a folder renamed while its files are uploaded comes out differently from run to run; --daemon " \
+         "waits a minute when it is unmounted at once"
 LOCAL = {
     "sshfs": Description(local.Sshfs, library="libfuse 3", user=True, read_only=RO),
     "bindfs": Description(local.Bindfs, library="libfuse 2", user=True, read_only=RO),
@@ -109,8 +111,8 @@ LOCAL = {
                            limits="also on /dev/fuse: a name of 256 bytes breaks the image (fuse2fs cuts its length to eight "
                                   "bits); a folder may be found not empty right after its last file was closed and deleted"),
     "gocryptfs": Description(local.Gocryptfs, library="go-fuse", user=True, read_only=("-ro",)),
-    "rclone mount": Description(local.Rclone, library="bazil.org/fuse", user=True, read_only=("--read-only",)),
-    "rclone mount2": Description(local.RcloneMount2, library="go-fuse", user=True, read_only=("--read-only",)),
+    "rclone mount": Description(local.Rclone, library="bazil.org/fuse", user=True, read_only=("--read-only",), limits=RCLONE),
+    "rclone mount2": Description(local.RcloneMount2, library="go-fuse", user=True, read_only=("--read-only",), limits=RCLONE),
     "restic mount": Description(local.Restic, library="bazil.org/fuse", user=True),
     "borg mount": Description(local.Borg, library="python3-llfuse", user=True),
     "passthrough": Description(local.Example, package="libfuse3-dev", library="libfuse 3", user=True, read_only=RO),
