@@ -16,11 +16,11 @@ check:
 	scripts/install-deps build test
 	scripts/check
 
-# Every FUSE file system that we can get, against real servers; writes docs/daemons.md.
+# Every FUSE file system that we can get, against real servers; writes docs/daemons.md. ARGS: scripts/check-daemons --help.
 check-daemons:
 	scripts/install-deps build test daemons
 	$(MAKE) build
-	scripts/check-daemons
+	scripts/check-daemons $(ARGS)
 
 demo:
 	scripts/install-deps build demo

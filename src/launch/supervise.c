@@ -60,6 +60,7 @@ enum device_state {
 struct opened_device {
 	enum device_state state;
 	int fd;
+	int held; /* the daemon's end, once a dead descriptor has its number there; -1 */
 	ino_t peer_ino;
 	bool has_target;
 	dev_t target_dev;
@@ -100,7 +101,7 @@ int supervisor_new(struct supervisor **ret_sup, int notify_fd,
 	sup->resp = calloc(1, sup->resp_bytes);
 	sup->notify_fd = -1;
 	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++)
-		sup->devices[i].fd = -1;
+		sup->devices[i].fd = sup->devices[i].held = -1;
 	if (!sup->req || !sup->resp) {
 		supervisor_free(sup);
 		return -ENOMEM;
@@ -115,8 +116,10 @@ void supervisor_free(struct supervisor *sup)
 {
 	if (!sup)
 		return;
-	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++)
+	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++) {
 		close_fd(&sup->devices[i].fd);
+		close_fd(&sup->devices[i].held);
+	}
 	close_fd(&sup->notify_fd);
 	placeholder_free(sup->placeholder);
 	free(sup->req);
@@ -162,7 +165,8 @@ static struct opened_device *device_find(struct supervisor *sup, ino_t peer_ino)
 static void device_forget(struct opened_device *d)
 {
 	close_fd(&d->fd);
-	*d = (struct opened_device){ .state = DEVICE_FREE, .fd = -1 };
+	close_fd(&d->held);
+	*d = (struct opened_device){ .state = DEVICE_FREE, .fd = -1, .held = -1 };
 }
 
 /* The process closed its end, or never got it. */
@@ -590,4 +594,24 @@ int supervisor_replace(struct supervisor *sup, pid_t tid, int fd, int src)
 		return err;
 	}
 	return -ETIMEDOUT;
+}
+
+void supervisor_hold(struct supervisor *sup, int fd)
+{
+	struct opened_device *d;
+	struct stat st;
+
+	d = fstat(fd, &st) < 0 ? NULL : device_find(sup, st.st_ino);
+	if (d && d->held < 0)
+		d->held = TAKE_FD(fd);
+	close_fd(&fd);
+}
+
+void supervisor_hang_up(struct supervisor *sup)
+{
+	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++) {
+		/* ENOTCONN: ours is closed already, and that woke who waited. */
+		if (sup->devices[i].held >= 0)
+			(void)shutdown(sup->devices[i].held, SHUT_RDWR);
+	}
 }

@@ -61,4 +61,14 @@ bool supervisor_knows(const struct supervisor *sup, ino_t ino);
  */
 int must_check supervisor_replace(struct supervisor *sup, pid_t tid, int fd, int src);
 
+/**
+ * supervisor_hold() - keep a daemon's end of a socket open until the supervisor is freed: an epoll set there that has it
+ * forgets it when its last descriptor is gone, and whoever waits in that set would wait for ever.
+ * @fd: a duplicate of ours; taken over
+ */
+void supervisor_hold(struct supervisor *sup, int fd);
+
+/** supervisor_hang_up() - wake who waits for sockets that are held, in epoll, poll or select. They read, and meet what is there now. */
+void supervisor_hang_up(struct supervisor *sup);
+
 #endif

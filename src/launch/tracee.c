@@ -8,8 +8,11 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "base/cleanup.h"
 
 /* Reads never cross a multiple of this in one go, so that an unmapped next page does not hurt. */
 #define TRACEE_STEP 4096
@@ -77,6 +80,17 @@ int tracee_socket_inode(pid_t tid, int fd, ino_t *ret_ino)
 		return -ENOTSOCK;
 	*ret_ino = (ino_t)ino;
 	return 0;
+}
+
+int tracee_take_fd(pid_t pid, int fd)
+{
+	autoclose int process = (int)syscall(SYS_pidfd_open, pid, 0);
+	int taken;
+
+	if (process < 0)
+		return -errno;
+	taken = (int)syscall(SYS_pidfd_getfd, process, fd, 0);
+	return taken < 0 ? -errno : taken;
 }
 
 int tracee_stat(pid_t tid, const char *path, struct stat *ret_st)

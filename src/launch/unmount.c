@@ -14,6 +14,10 @@
  * are put back. Every thread is stopped before and let go afterwards: a read(2) that was blocked in the socket
  * is restarted by the kernel with the same number, which now is the dead descriptor.
  *
+ * Who waits in epoll_wait(2) waits for the socket, not for its number, and an epoll set forgets a socket whose last descriptor
+ * is gone. So the socket stays open in a duplicate of ours, which is shut down at the end: the daemon wakes, reads its
+ * number, and finds the dead descriptor.
+ *
  * Threads that cannot be stopped in time are left alone.
  */
 #include "launch/unmount.h"
@@ -27,6 +31,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -160,9 +165,31 @@ static int replace_by_thread(struct supervisor *sup, pid_t tid, const int *fds, 
 	return err;
 }
 
+/* Without it, daemons that wait in epoll_wait(2) would have to be ended by a signal. */
+static void take_sockets(pid_t pid, const int *fds, int *held, int nr)
+{
+	for (int i = 0; i < nr; i++) {
+		held[i] = tracee_take_fd(pid, fds[i]);
+		if (held[i] < 0)
+			log_debug("cannot hold a socket of process %d: %s", (int)pid,
+				  strerror(-held[i]));
+	}
+}
+
+/* To the supervisor, if they were replaced. */
+static void hand_sockets_on(struct supervisor *sup, int *held, int nr, bool replaced)
+{
+	for (int i = 0; i < nr; i++) {
+		if (replaced && held[i] >= 0)
+			supervisor_hold(sup, TAKE_FD(held[i]));
+		close_fd(&held[i]);
+	}
+}
+
 static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 {
-	int fds[UNMOUNT_FDS_MAX], tids[UNMOUNT_THREADS_MAX], nr_fds, nr_tids, nr_stopped = 0;
+	int fds[UNMOUNT_FDS_MAX], held[UNMOUNT_FDS_MAX], tids[UNMOUNT_THREADS_MAX], nr_fds, nr_tids,
+		nr_stopped = 0;
 	char path[64];
 	int err = -EAGAIN;
 
@@ -172,17 +199,19 @@ static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 	if (nr_fds <= 0 || nr_tids <= 0)
 		return nr_fds < 0 ? nr_fds : -ESRCH;
 	/*
-	 * All stand still before the first descriptor is replaced: that closes a socket, upon which the channel closes the
-	 * others, and a thread that still waits in one would read an end of file.
+	 * All stand still before the first descriptor is replaced: that closes a socket which could not be taken, upon which the
+	 * channel closes the others, and a thread that still waits in one would read an end of file.
 	 */
 	for (int i = 0; i < nr_tids; i++) {
 		if (thread_stop(tids[i]))
 			tids[nr_stopped++] = tids[i];
 	}
+	take_sockets(pid, fds, held, nr_fds);
 	for (int i = 0; i < nr_stopped && err == -EAGAIN; i++)
 		err = replace_by_thread(sup, tids[i], fds, nr_fds, dead);
 	for (int i = 0; i < nr_stopped; i++)
 		thread_release(tids[i]);
+	hand_sockets_on(sup, held, nr_fds, !err);
 	return err;
 }
 
@@ -214,11 +243,13 @@ int unmount_daemon(struct supervisor *sup, pid_t pid)
 	/* As the kernel does it: first the mount is gone, then the device says so. */
 	supervisor_unmount(sup, pid);
 	err = unmount_with(sup, pid, dead);
-	if (err)
+	if (err) {
 		log_debug("the daemon's device cannot be replaced: error %d", -err);
-	else
-		unmount_others(sup, pid, dead);
-	return err;
+		return err;
+	}
+	unmount_others(sup, pid, dead);
+	supervisor_hang_up(sup);
+	return 0;
 }
 
 #else

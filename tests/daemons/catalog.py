@@ -22,14 +22,15 @@ class Description:
     @read_only: option by which it is mounted without writing; None where there is none
     @limits: what the table says of it
     @differs: tests of the guest suite that are known to end otherwise than on /dev/fuse, and must
+    @by_chance: tests of the guest suite that it passes or not, by races of its own, on /dev/fuse, too
     """
 
     def __init__(self, start, shared=False, suite_options=(), package=None, library="", program=None, user=False,
-                 read_only=None, limits="", differs=()):
+                 read_only=None, limits="", differs=(), by_chance=()):
         self.start, self.shared, self.suite_options = start, shared, list(suite_options)
         self.package = package or getattr(start, "package", "")
         self.library, self.program, self.user, self.limits = library, program, user, limits
-        self.read_only, self.differs = read_only, differs
+        self.read_only, self.differs, self.by_chance = read_only, differs, by_chance
 
 
 class Posix:
@@ -95,22 +96,27 @@ SERVERS = {
     "s3fs-radosgw": Description(s3fs_on_radosgw, package="s3fs", library="libfuse 2", program="s3fs", read_only=RO),
 }
 
-# @user: not where the file system takes root by its nature (fuse-overlayfs changes owners, ntfs-3g mounts by itself).
+RCLONE = "also on /dev/fuse: a folder renamed while its files are uploaded comes out differently from run to run; --daemon " \
+         "waits a minute when it is unmounted at once"
 LOCAL = {
     "sshfs": Description(local.Sshfs, library="libfuse 3", user=True, read_only=RO),
     "bindfs": Description(local.Bindfs, library="libfuse 2", user=True, read_only=RO),
     "mergerfs": Description(local.Mergerfs, library="libfuse 2, its own", user=True, read_only=RO),
     "unionfs-fuse": Description(local.UnionfsFuse, library="libfuse 2", user=True, read_only=RO),
-    "fuse-overlayfs": Description(local.FuseOverlayfs, library="libfuse 3", read_only=RO),
+    "fuse-overlayfs": Description(local.FuseOverlayfs, library="libfuse 3", user=True, read_only=RO),
     "squashfuse": Description(local.Squashfuse, library="libfuse 3", user=True),
     "squashfuse_ll": Description(local.SquashfuseLl, library="libfuse 3, low level", user=True),
     "archivemount": Description(local.Archivemount, library="libfuse 2", user=True),
     "encfs": Description(local.Encfs, library="libfuse 2", user=True),
-    "ntfs-3g": Description(local.Ntfs3g, library="libfuse 2, its own", read_only=RO),
-    "fuse2fs": Description(local.Fuse2fs, library="libfuse 2", user=True, read_only=RO),
+    "ntfs-3g": Description(local.Ntfs3g, library="libfuse 2, its own", user=True, read_only=RO),
+    # libfuse 2 renames a file that is deleted while its RELEASE is under way, so that the folder is not empty for a moment.
+    "fuse2fs": Description(local.Fuse2fs, library="libfuse 2", user=True, read_only=RO, suite_options=["--names-unchecked"],
+                           by_chance=("tree of 2000 files",),
+                           limits="also on /dev/fuse: a name of 256 bytes breaks the image (fuse2fs cuts its length to eight "
+                                  "bits); a folder may be found not empty right after its last file was closed and deleted"),
     "gocryptfs": Description(local.Gocryptfs, library="go-fuse", user=True, read_only=("-ro",)),
-    "rclone mount": Description(local.Rclone, library="bazil.org/fuse", user=True, read_only=("--read-only",)),
-    "rclone mount2": Description(local.RcloneMount2, library="go-fuse", user=True, read_only=("--read-only",)),
+    "rclone mount": Description(local.Rclone, library="bazil.org/fuse", user=True, read_only=("--read-only",), limits=RCLONE),
+    "rclone mount2": Description(local.RcloneMount2, library="go-fuse", user=True, read_only=("--read-only",), limits=RCLONE),
     "restic mount": Description(local.Restic, library="bazil.org/fuse", user=True),
     "borg mount": Description(local.Borg, library="python3-llfuse", user=True),
     "passthrough": Description(local.Example, package="libfuse3-dev", library="libfuse 3", user=True, read_only=RO),

@@ -13,4 +13,5 @@ def pytest_runtest_logreport(report):
     with open(path, "a", encoding="utf-8") as f:
         f.write(json.dumps({"test": test, "daemon": daemon.removesuffix("]"), "outcome": report.outcome,
                             "reason": reason, "way": os.environ.get("FUSEWIRE_IN_PROCESS") or "auto",
+                            "mib": int(os.environ.get("DAEMONS_MIB", "64")),
                             **dict(report.user_properties)}) + "\n")

@@ -4,6 +4,7 @@
 Each is a Server with
   fuse_command(mountpoint, *options)        the command line that stays in the foreground
   background_command(mountpoint, *options)  the same as users type it, which goes to the background; None: there is no such
+  user_options                              those with which an ordinary user mounts it
   check()                                   what must hold after a clean end; an exception otherwise
 and, where nothing can be written, @source: the folder that its file system shows, at @inside below the mount point.
 """
@@ -19,7 +20,9 @@ from guest import FUSEWIRE  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
 MIB = 1 << 20
-IMAGE_MIB = int(os.environ.get("DAEMONS_MIB", "64")) + 200
+# Of a file that is copied; an image has room for two of them (guests make a copy) and what else is written.
+FILE_MIB = int(os.environ.get("DAEMONS_MIB", "64"))
+IMAGE_MIB = 2 * FILE_MIB + 200
 PASSWORD = "fusewire"
 # Where Debian puts the examples of libfuse 3 and libfuse 2.
 EXAMPLES = {"fuse3": "/usr/share/doc/libfuse3-dev/examples", "fuse": "/usr/share/doc/libfuse-dev/examples"}
@@ -29,6 +32,7 @@ class Local(Server):
     """@package, @program: of Debian; @foreground: the option that keeps it there."""
 
     package = program = None
+    user_options = []
     foreground = ["-f"]
     inside = ""
 
@@ -71,7 +75,7 @@ class Local(Server):
             with open(os.path.join(folder, f"file{number}"), "wb") as f:
                 f.write(os.urandom(number * number * 37))
         with open(self.path("source", "big"), "wb") as f:
-            for _ in range(IMAGE_MIB - 200):
+            for _ in range(FILE_MIB):
                 f.write(os.urandom(MIB))
         os.symlink("d1/e1/file1", self.path("source", "link"))
         os.chmod(self.path("source", "d2"), 0o750)
@@ -125,6 +129,8 @@ class UnionfsFuse(Local):
 
 class FuseOverlayfs(UnionfsFuse):
     package = program = "fuse-overlayfs"
+    # All belongs to the user that runs it: he cannot give files away.
+    user_options = ["-o", "squash_to_uid=65534,squash_to_gid=65534"]
 
     def prepare(self):
         super().prepare()
@@ -292,7 +298,7 @@ class Example(Local):
     """An example program of libfuse, built here from what Debian's development package ships."""
 
     package = program = "gcc"
-    library, name = "fuse3", "passthrough"
+    library, name, libraries = "fuse3", "passthrough", []
 
     def prepare(self):
         source = os.path.join(EXAMPLES[self.library], self.name + ".c")
@@ -302,7 +308,8 @@ class Example(Local):
         self.binary = self.path(self.name)
         need_programs("pkg-config", "pkg-config")
         flags = self.run(["pkg-config", "--cflags", "--libs", self.library]).split()
-        self.run(["gcc", "-w", "-O2", "-DHAVE_SETXATTR", "-DHAVE_UTIMENSAT", source, "-o", self.binary, *flags, "-lpthread"])
+        self.run(["gcc", "-w", "-O2", "-DHAVE_SETXATTR", "-DHAVE_UTIMENSAT", source, "-o", self.binary, *flags, *self.libraries,
+                  "-lpthread"])
 
     def words(self, mountpoint, options):
         return [self.binary, "-o", "modules=subdir,subdir=" + self.path("data"), *options, mountpoint]
@@ -324,7 +331,7 @@ class Fusexmp(Example):
 
 
 class FusexmpFh(Example):
-    library, name = "fuse", "fusexmp_fh"
+    library, name, libraries = "fuse", "fusexmp_fh", ["-lulockmgr"]
 
 
 class Passthrough(Local):

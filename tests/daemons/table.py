@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Write the table of daemons from what the tests found.
 
-usage: table.py RESULTS >docs/daemons.md            RESULTS: what DAEMONS_RESULTS named
+usage: table.py RESULTS... >docs/daemons.md         RESULTS: what DAEMONS_RESULTS named, of one run or several
 """
 import collections
 import json
@@ -16,29 +16,37 @@ from local import installed  # noqa: E402
 
 HEAD = """# Daemons
 
-Written by `make check-daemons` from what its tests found; do not edit. Each daemon ran with the command line of the last column on this
-machine's /dev/fuse and behind `fusewire run --socket PATH --tag TAG -- `, mounted by `fusewire mount` and by virtual machines, and had
+Written by `make check-daemons` from what its tests found{sizes}; do not edit. Each daemon ran with the command line of the last column on
+this machine's /dev/fuse and behind `fusewire run --socket PATH --tag TAG -- `, mounted by `fusewire mount` and by virtual machines, and had
 to do the same; [launch.md](launch.md) tells how an unmodified daemon comes to serve a device.
 
-- channel, in-process: tests passed of those that apply. "-": not tried, or it cannot be (programs that are linked statically).
+- channel, in-process: tests passed of those that apply, through `fusewire mount`: guest suite, copies, 16 writers, SIGTERM, kill -9, background,
+  read-only, mount options, ordinary users. "-": not tried; "no": it cannot be served in that way.
+- guests: tests passed in virtual machines, through the channel and in-process: guest suite, copy and 16 writers, a guest that is killed while it
+  writes and the next one, a clean end after both.
 - guest suite: what a virtual machine got, as this machine gets it from the same daemon on /dev/fuse.
 
-| daemon | version | library | channel | in-process | guest suite | known limits | command |
-| --- | --- | --- | --- | --- | --- | --- | --- |
+| daemon | version | library | channel | in-process | guests | guest suite | known limits | command |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
+WAYS = {"never": "channel", "auto": "in-process", "always": "in-process"}
 
 
-def read(path):
-    """{daemon: {way: [report]}}"""
-    found = collections.defaultdict(lambda: collections.defaultdict(list))
-    with open(path, encoding="utf-8") as f:
-        reports = [json.loads(line) for line in f]
-    # What "auto" came to.
-    auto = {r["daemon"]: r["served"] for r in reports if r["way"] == "auto" and r.get("served")}
-    for r in reports:
-        way = {"never": "channel", "always": "in-process"}.get(r["way"]) or auto.get(r["daemon"], "channel")
-        found[r["daemon"]][way].append(r)
-    return found
+def read(paths):
+    """{daemon: {way: [report]}}, and the sizes of the files that were copied. Of a test that ran twice, the last counts."""
+    found = collections.defaultdict(lambda: collections.defaultdict(dict))
+    sizes = set()
+    for path in paths:
+        with open(path, encoding="utf-8") as f:
+            for line in f:
+                report = json.loads(line)
+                found[report["daemon"]][WAYS[report["way"]]][report["test"]] = report
+                sizes.add(report["mib"])
+    return {name: {way: list(tests.values()) for way, tests in ways.items()} for name, ways in found.items()}, sizes
+
+
+def is_in_guest(report):
+    return "guest" in report["test"]
 
 
 def score(reports):
@@ -52,6 +60,24 @@ def score(reports):
     return text + (" (not: " + ", ".join(failed) + ")" if failed else "")
 
 
+def here(reports):
+    return score([r for r in reports if not is_in_guest(r)])
+
+
+def in_guests(ways):
+    """Of both ways, where both were taken."""
+    scores = [score([r for r in ways[way] if is_in_guest(r)]) for way in ("channel", "in-process") if way in ways]
+    return ", ".join(s for s in scores if s != "-") or "-"
+
+
+def without_what_was_not(ways):
+    """Where the daemon cannot be served in-process, those who tried that measured the channel once more."""
+    served = [r["served"] for r in ways.get("in-process", []) if r.get("served")]
+    if served and "in-process" not in served:
+        return {"channel": ways.get("channel") or ways["in-process"]}, "no"
+    return ways, here(ways.get("in-process", []))
+
+
 def guest_suite(reports):
     outcomes = {r["outcome"] for r in reports if r["test"] == "test_suite_in_guest"} - {"skipped"}
     if not outcomes:
@@ -61,8 +87,9 @@ def guest_suite(reports):
 
 
 def limits(name, reports):
-    lacks = [r["lacks"] for r in reports if r.get("lacks")]
-    words = [ALL[name].limits] + ["also on /dev/fuse, no " + text for text in lacks[:1]]
+    words = [ALL[name].limits]
+    for key, text in ("lacks", "also on /dev/fuse, no "), ("varies", "also on /dev/fuse, by chance: "):
+        words += [text + r[key] for r in reports if r.get(key)][:1]
     return "; ".join(w for w in words if w)
 
 
@@ -72,17 +99,18 @@ def row(name, ways):
     commands = [r["command"] for r in reports if r.get("command")]
     if not ran:
         reason = next((r["reason"] for r in reports), "not tried").removeprefix("Skipped: ")
-        return f"| {name} | - | {ALL[name].library} | - | - | - | not tested: {reason} | |"
+        return f"| {name} | - | {ALL[name].library} | - | - | - | - | not tested: {reason} | |"
     command = f"`{commands[0]}`" if commands else ""
-    return f"| {name} | {installed(ALL[name].package)} | {ALL[name].library} | {score(ways.get('channel', []))} | " \
-        f"{score(ways.get('in-process', []))} | {guest_suite(reports)} | {limits(name, reports)} | {command} |"
+    ways, in_process = without_what_was_not(ways)
+    return f"| {name} | {installed(ALL[name].package)} | {ALL[name].library} | {here(ways.get('channel', []))} | " \
+        f"{in_process} | {in_guests(ways)} | {guest_suite(reports)} | {limits(name, reports)} | {command} |"
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    found = read(sys.argv[1])
-    text = HEAD + "\n".join(row(name, found[name]) for name in ALL if name in found) + "\n"
+    found, sizes = read(sys.argv[1:])
+    text = HEAD.format(sizes=f" (files of {' and '.join(str(s) for s in sorted(sizes))} MiB were copied)") + "\n".join(row(name, found[name]) for name in ALL if name in found) + "\n"
     # Folders of one run say nothing to anybody.
     print(re.sub(r"/tmp/fw-\w+", "DIR", text), end="")
 

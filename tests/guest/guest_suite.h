@@ -22,6 +22,7 @@ enum guest_result {
  * @queues_used: request queues that must be seen in use; 0 to leave that out
  * @direct: in place of the tests, write and read so many MiB, one request at a time
  * @other_name_error: a name of 256 bytes gets another error than ENAMETOOLONG: the file system passes its server's on
+ * @names_unchecked: a name of 256 bytes breaks the file system under test for good, here as on /dev/fuse
  * @no_xattr, @no_hardlink, @no_symlink: known not to be supported
  */
 struct guest_options {
@@ -31,6 +32,7 @@ struct guest_options {
 	unsigned int queues_used;
 	unsigned int direct;
 	bool other_name_error;
+	bool names_unchecked;
 	bool no_xattr;
 	bool no_hardlink;
 	bool no_symlink;

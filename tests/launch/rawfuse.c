@@ -2,12 +2,13 @@
 /*
  * A FUSE daemon without a library, linked statically: opens /dev/fuse, mounts and answers with system calls only.
  *
- *	rawfuse [-b] [-c] [-e] [-l] [-m] [-t TYPE] MOUNTPOINT
+ *	rawfuse [-b] [-c] [-e] [-l] [-m] [-p] [-t TYPE] MOUNTPOINT
  *
  *	-b	go to the background after the mount
  *	-c	clone the device, and answer there as well
  *	-l	look at the mount point as daemons do that find out whether they are mounted; mount read-write
  *	-m	three processes read the device; the status is the sum of theirs
+ *	-p	wait in epoll_wait, as event loops of C++, Python or JavaScript do, not in read
  *	-t	type of the mount, in place of fuse.raw
  *	-e	look at what the kernel would refuse or do otherwise: one line per look on stdout
  *
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -147,15 +149,35 @@ static int serve(int fd, int clone)
 	return end - 1;
 }
 
+/* One shot at a time; what cannot be changed is added anew, as Python's trio does it. */
+static int serve_polled(int fd)
+{
+	struct epoll_event e = { .events = EPOLLIN | EPOLLONESHOT };
+	int epoll = epoll_create1(EPOLL_CLOEXEC), end = 0;
+
+	while (!end) {
+		if (epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &e) < 0 &&
+		    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) < 0)
+			return 1;
+		while (epoll_wait(epoll, &e, 1, -1) < 0) {
+			if (errno != EINTR)
+				return 1;
+		}
+		e.events = EPOLLIN | EPOLLONESHOT;
+		end = serve_one(fd);
+	}
+	return end - 1;
+}
+
 /* Each of @nr processes serves. */
-static int serve_many(int fd, int clone, int nr)
+static int serve_many(int fd, int clone, int polled, int nr)
 {
 	pid_t pid = nr > 1 ? fork() : -1;
 	int status, others;
 
 	if (pid == 0)
-		exit(serve_many(fd, clone, nr - 1));
-	status = serve(fd, clone);
+		exit(serve_many(fd, clone, polled, nr - 1));
+	status = polled ? serve_polled(fd) : serve(fd, clone);
 	if (nr == 1)
 		return status;
 	if (pid < 0 || waitpid(pid, &others, 0) != pid || !WIFEXITED(others))
@@ -260,13 +282,14 @@ static int open_clone(int fd)
 int main(int argc, char **argv)
 {
 	int fd, clone = -1, opt, background = 0, cloning = 0, looking = 0, placed = 0, many = 1,
-		status;
+		polled = 0, status;
 	const char *type = "fuse.raw";
 	struct stat st = { .st_mode = S_IFDIR };
 	char options[128];
 
-	while ((opt = getopt(argc, argv, "bcelmt:")) != -1) {
+	while ((opt = getopt(argc, argv, "bcelmpt:")) != -1) {
 		many = opt == 'm' ? 3 : many;
+		polled |= opt == 'p';
 		placed |= opt == 'l';
 		type = opt == 't' ? optarg : type;
 		background |= opt == 'b';
@@ -298,7 +321,7 @@ int main(int argc, char **argv)
 		return 1;
 	if (cloning)
 		clone = open_clone(fd);
-	status = serve_many(fd, clone, many);
+	status = serve_many(fd, clone, polled, many);
 	if (umount2(argv[optind], MNT_DETACH) < 0)
 		perror("rawfuse: umount");
 	return status;

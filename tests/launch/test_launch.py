@@ -96,7 +96,8 @@ def test_static(place, user, flags, stop, status):
 
 
 @pytest.mark.skipif(not ROOT, reason="needs the right to mount")
-@pytest.mark.parametrize("flags", [[], ["-b"], ["-c"], ["-m"], ["-m", "-b"]], ids=lambda f: "".join(f) or "plain")
+@pytest.mark.parametrize("flags", [[], ["-b"], ["-c"], ["-m"], ["-m", "-b"], ["-p"], ["-m", "-p"]],
+                         ids=lambda f: "".join(f) or "plain")
 def test_static_unmount(place, flags):
     if not os.path.exists("/dev/fuse"):
         pytest.skip("no FUSE in this kernel")
