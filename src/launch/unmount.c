@@ -48,9 +48,11 @@
 #include "launch/tracee.h"
 
 #define UNMOUNT_STOP_NS	    (500 * NSEC_PER_MSEC)
+#define UNMOUNT_RETRY_NS    (500 * NSEC_PER_MSEC)
 #define UNMOUNT_THREADS_MAX 512
 #define UNMOUNT_FDS_MAX	    64
 #define UNMOUNT_OTHERS_MAX  256
+#define UNMOUNT_PASSES_MAX  8
 /* The two bytes of the `syscall` instruction. */
 #define SYSCALL_INSN 0x050f
 
@@ -215,20 +217,45 @@ static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 	return err;
 }
 
-/* A daemon of several processes, whose workers all read the device. What only holds it open does not mind. */
-static void unmount_others(struct supervisor *sup, pid_t done, int dead)
+/* A process whose threads were all on their way between two system calls is met in one soon. */
+static int unmount_process(struct supervisor *sup, pid_t pid, int dead)
+{
+	const struct timespec pause = { .tv_nsec = NSEC_PER_MSEC };
+	const uint64_t end_ns = clock_now_ns() + UNMOUNT_RETRY_NS;
+	int err;
+
+	while ((err = unmount_with(sup, pid, dead)) == -EAGAIN && clock_now_ns() < end_ns)
+		nanosleep(&pause, NULL);
+	return err;
+}
+
+/* Return: how many processes had it replaced. */
+static int unmount_pass(struct supervisor *sup, pid_t done, int dead)
 {
 	pid_t pids[UNMOUNT_OTHERS_MAX];
-	int nr = processes_list(pids, array_size(pids));
+	int nr = processes_list(pids, array_size(pids)), nr_replaced = 0;
 
 	for (int i = 0; i < nr; i++) {
 		int fds[1];
 
 		if (pids[i] == done || list_sockets(sup, pids[i], fds, 1) <= 0)
 			continue;
-		if (unmount_with(sup, pids[i], dead) < 0)
+		if (unmount_process(sup, pids[i], dead) < 0)
 			log_debug("process %d keeps the daemon's device", (int)pids[i]);
+		else
+			nr_replaced++;
 	}
+	return nr_replaced;
+}
+
+/*
+ * A daemon of several processes, whose workers all read the device. What only holds it open does not mind. A process
+ * that was being forked while we looked has the old descriptor: look again until nobody is left.
+ */
+static void unmount_others(struct supervisor *sup, pid_t done, int dead)
+{
+	for (int i = 0; i < UNMOUNT_PASSES_MAX && unmount_pass(sup, done, dead) > 0; i++)
+		continue;
 }
 
 int unmount_daemon(struct supervisor *sup, pid_t pid)
@@ -242,7 +269,7 @@ int unmount_daemon(struct supervisor *sup, pid_t pid)
 	}
 	/* As the kernel does it: first the mount is gone, then the device says so. */
 	supervisor_unmount(sup, pid);
-	err = unmount_with(sup, pid, dead);
+	err = unmount_process(sup, pid, dead);
 	if (err) {
 		log_debug("the daemon's device cannot be replaced: error %d", -err);
 		return err;
