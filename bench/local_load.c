@@ -83,8 +83,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	path = argv[1];
-	writes = strncmp(argv[2], "write", 5) == 0;
 	end_fsync = strcmp(argv[2], "write-fsync") == 0;
+	writes = end_fsync || strcmp(argv[2], "write") == 0;
 	block = strtoul(argv[3], NULL, 10);
 	depth = strtoul(argv[4], NULL, 10);
 	if (argc > 6) {
