@@ -40,6 +40,25 @@ static ssize_t read_note(struct inproc_note *note, const struct iovec *iov, unsi
 	return len;
 }
 
+/* The reader is the leader, or busy, before, and neither afterwards. */
+static ssize_t read_request(struct inproc *ip, struct inproc_item *item, const struct iovec *iov,
+			    unsigned int nr)
+{
+	ssize_t len;
+
+	if (item->leads && request_header(item->req)->len > INPROC_LEAD_COPY_MAX) {
+		inproc_busy(ip);
+		lead_leave(ip, item->more);
+		item->leads = false;
+	}
+	len = message_copy(ip, item->req, iov, nr);
+	if (item->leads)
+		lead_leave(ip, item->more);
+	else
+		inproc_not_busy(ip);
+	return len;
+}
+
 ssize_t inproc_read(struct service *svc, const struct iovec *iov, unsigned int nr, bool nonblock)
 {
 	struct inproc *ip = inproc_of(svc);
@@ -54,7 +73,7 @@ ssize_t inproc_read(struct service *svc, const struct iovec *iov, unsigned int n
 		ret = lead_next(ip, nonblock, cancel_state == PTHREAD_CANCEL_ENABLE, &item);
 		if (ret == 0)
 			ret = item.note ? read_note(item.note, iov, nr)
-					: message_copy(ip, item.req, iov, nr);
+					: read_request(ip, &item, iov, nr);
 	} while (ret == 0);
 	if (ret > 0 && nr_handled++ % HANDLERS_PER_SAMPLE == 0)
 		left_ns = clock_now_ns();

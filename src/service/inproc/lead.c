@@ -203,12 +203,10 @@ void lead_submit(struct service *svc, struct request *req)
 {
 	struct inproc *ip = inproc_of(svc);
 
-	if (taken_here && !*taken_here) {
-		inproc_busy(ip);
+	if (taken_here && !*taken_here)
 		*taken_here = req;
-	} else {
+	else
 		lead_add_request(ip, req, false);
-	}
 }
 
 void inproc_takeable(struct service *svc)
@@ -347,23 +345,31 @@ static int lead(struct inproc *ip, enum inproc_lead who, bool wait, bool cancela
 	lead_set(ip, who);
 	inproc_unlock(ip);
 	err = take(ip, who, wait, cancelable, ret_req, ret_more);
+	if (*ret_req)
+		inproc_busy(ip);
 	inproc_lock(ip);
 	lead_ended(ip, err, nr_allowed);
 	return err;
 }
 
+/* Under the lock. */
+static void leave_with_request(struct inproc *ip, bool more)
+{
+	ip->sent_back = false;
+	ip->settled = false;
+	hand_over(ip, false, more);
+}
+
 /* Under the lock: a reader led, and take() gave @err. Return: 0 with an item, 1: look again, or an error for the reader. */
-static int led_as_reader(struct inproc *ip, int err, bool nonblock, bool more,
-			 const struct inproc_item *item)
+static int led_as_reader(struct inproc *ip, int err, bool nonblock, const struct inproc_item *item)
 {
 	const bool sent_back = ip->sent_back;
 
-	ip->sent_back = false;
 	if (item->req) {
-		ip->settled = false;
-		hand_over(ip, false, more);
+		leave_with_request(ip, item->more);
 		return 0;
 	}
+	ip->sent_back = false;
 	if (err == -EAGAIN && sent_back && !ip->nr_pending)
 		err = -EINTR;
 	/* Called back, or kept out: look again at what there is. */
@@ -374,14 +380,13 @@ static int led_as_reader(struct inproc *ip, int err, bool nonblock, bool more,
 }
 
 /*
- * Lead without the lock, where that can be. Return: 0 with an item; else under the lock: 1: look at all there is, or an
- * error for the reader.
+ * Lead without the lock, where that can be. Return: 0 with an item, and still leading; else under the lock: 1: look at all
+ * there is, or an error for the reader.
  */
 static int lead_unlocked(struct inproc *ip, bool nonblock, bool cancelable,
 			 struct inproc_item *item)
 {
 	uint64_t nr_allowed;
-	bool more;
 	int err;
 
 	if (!lead_swap(ip, LEAD_NONE, LEAD_READER)) {
@@ -389,20 +394,28 @@ static int lead_unlocked(struct inproc *ip, bool nonblock, bool cancelable,
 		return 1;
 	}
 	nr_allowed = __atomic_load_n(&ip->nr_allowed, __ATOMIC_RELAXED);
-	err = take(ip, LEAD_READER, !nonblock, cancelable, &item->req, &more);
-	if (item->req && !wakes_follower(ip, more) && lead_swap(ip, LEAD_READER, LEAD_NONE))
+	err = take(ip, LEAD_READER, !nonblock, cancelable, &item->req, &item->more);
+	if (item->req) {
+		item->leads = true;
 		return 0;
+	}
 	inproc_lock(ip);
 	lead_ended(ip, err, nr_allowed);
-	err = led_as_reader(ip, err, nonblock, more, item);
-	if (err == 0)
-		inproc_unlock(ip);
-	return err;
+	return led_as_reader(ip, err, nonblock, item);
+}
+
+void lead_leave(struct inproc *ip, bool more)
+{
+	if (!wakes_follower(ip, more) && lead_swap(ip, LEAD_READER, LEAD_NONE))
+		return;
+	inproc_lock(ip);
+	lead_ended(ip, 1, 0);
+	leave_with_request(ip, more);
+	inproc_unlock(ip);
 }
 
 int lead_next(struct inproc *ip, bool nonblock, bool cancelable, struct inproc_item *ret_item)
 {
-	bool more;
 	int err;
 
 	*ret_item = (struct inproc_item){};
@@ -417,8 +430,9 @@ int lead_next(struct inproc *ip, bool nonblock, bool cancelable, struct inproc_i
 				hand_over(ip, false, ip->nr_pending);
 			err = 0;
 		} else if (lead_of(ip) == LEAD_NONE && !ip->excluded && !ip->polled) {
-			err = lead(ip, LEAD_READER, !nonblock, cancelable, &ret_item->req, &more);
-			err = led_as_reader(ip, err, nonblock, more, ret_item);
+			err = lead(ip, LEAD_READER, !nonblock, cancelable, &ret_item->req,
+				   &ret_item->more);
+			err = led_as_reader(ip, err, nonblock, ret_item);
 		} else if (nonblock) {
 			err = -EAGAIN;
 		} else {

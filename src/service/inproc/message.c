@@ -117,10 +117,7 @@ static int message_check(const struct inproc *ip, struct request *req, size_t ro
 	return ip->config.max_read ? split_begin(ip, req) : 0;
 }
 
-/*
- * The caller was counted as busy with @req, and is not afterwards. Once `owed` is set the request may end at any
- * moment: nothing of it is touched after that.
- */
+/* Once `owed` is set the request may end at any moment: nothing of it is touched after that. */
 ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec *iov,
 		     unsigned int nr)
 {
@@ -132,22 +129,17 @@ ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec 
 	ssize_t len;
 	int err;
 
-	if (hdr->opcode == FUSE_BATCH_FORGET && (hdr->len > room || slot->nr_forgotten)) {
-		len = copy_forget_part(ip, req, iov, nr, room);
-		inproc_not_busy(ip);
-		return len;
-	}
+	if (hdr->opcode == FUSE_BATCH_FORGET && (hdr->len > room || slot->nr_forgotten))
+		return copy_forget_part(ip, req, iov, nr, room);
 	err = message_check(ip, req, room);
 	if (err) {
 		request_reply(req, err, NULL, 0);
-		inproc_not_busy(ip);
 		return 0;
 	}
 	len = slot->split ? copy_split_part(ip, req, iov, nr) : copy_whole(req, iov, nr);
 	if (no_reply)
 		request_reply_none(req);
 	else
-		__atomic_store_n(&slot->owed, unique, __ATOMIC_SEQ_CST);
-	inproc_not_busy(ip);
+		__atomic_store_n(&slot->owed, unique, __ATOMIC_RELEASE);
 	return len;
 }

@@ -65,6 +65,8 @@
 #define INPROC_TICKS_EMPTY 5u
 /* Ticks with a leader asleep until the guard sleeps too. */
 #define INPROC_TICKS_QUIET 50u
+/* Up to this many bytes, a message is copied to the daemon before the lead is left: quicker than to be counted as busy. */
+#define INPROC_LEAD_COPY_MAX 8192u
 /* Requests that the guard takes in advance. */
 #define INPROC_PENDING_MAX 64u
 /* Uniques of our own messages; the device's are below. */
@@ -105,10 +107,15 @@ struct inproc_note {
 	char msg[64];
 };
 
-/* What a reader got. */
+/*
+ * What a reader got. Until the daemon has a request the end of the service waits for whoever holds it: a leader, or one that is
+ * counted as busy.
+ */
 struct inproc_item {
 	struct request *req;
 	struct inproc_note *note; /* if not NULL, instead of @req */
+	bool leads; /* with @req: still the leader; else counted as busy */
+	bool more; /* with @leads: more requests are there */
 };
 
 struct inproc_waiter {
@@ -172,6 +179,8 @@ void lead_fini(struct inproc *ip);
 /** lead_next() - the next thing for a reader. Return: 0; -EAGAIN; -EINTR; -ENODEV. */
 int must_check lead_next(struct inproc *ip, bool nonblock, bool cancelable,
 			 struct inproc_item *ret_item);
+/** lead_leave() - give the lead up, after an item with @leads. @more: as there. */
+void lead_leave(struct inproc *ip, bool more);
 /** lead_submit() - struct service_ops.submit. */
 void lead_submit(struct service *svc, struct request *req);
 /** lead_add_request() - a request for any reader; first in line if @front. */
