@@ -95,8 +95,7 @@ class Device:
 
     def load(self, op, block, depth):
         before = cpu_of(self.pid)
-        # As local_load: small blocks at random places, large ones in order.
-        done = b.load(self.path, op if block >= 128 << 10 else "rand" + op, self.name, block, depth, self.args.seconds,
+        done = b.load(self.path, b.mode(op, block), self.name, block, depth, self.args.seconds,
                       "--cpu", DRIVER_CPU, *(["--poll"] if self.args.poll else []))
         return done["iops"], (cpu_of(self.pid) - before) / done["requests"] * 1e6
 
@@ -132,7 +131,7 @@ class Virtiofsd(Device):
     def load_with_time(self, op, block, depth):
         """It is gone when `fusewire bench` is: that one tells the CPU time."""
         pids = [x for pid in descendants(self.pid) for x in ("--pid", str(pid))]
-        done = b.load(self.path, op if block >= 128 << 10 else "rand" + op, self.name, block, depth, self.args.seconds,
+        done = b.load(self.path, b.mode(op, block), self.name, block, depth, self.args.seconds,
                       "--cpu", DRIVER_CPU, *(["--poll"] if self.args.poll else []), *pids)
         return done["iops"], done["cpu_s_per_million_requests"]["device"]
 
