@@ -106,8 +106,8 @@ def progress_end():
 
 
 @contextlib.contextmanager
-def device(arguments, cpu=None):
-    """A serving fusewire; gives (socket, pid)."""
+def starting_device(arguments, cpu=None):
+    """A fusewire; gives what waits until it serves and returns (socket, pid)."""
     with tempfile.TemporaryDirectory(prefix="fusewire-bench-") as folder:
         path = os.path.join(folder, "socket")
         ready, write = os.pipe()
@@ -118,13 +118,34 @@ def device(arguments, cpu=None):
         process = subprocess.Popen(argv, pass_fds=[write])
         os.close(write)
         try:
-            if not os.read(ready, 64):
-                raise RuntimeError("fusewire did not start")
-            yield path, process.pid
+            def wait():
+                if not os.read(ready, 64):
+                    raise RuntimeError("fusewire did not start")
+                return path, process.pid
+
+            yield wait
         finally:
             os.close(ready)
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=30)
+
+
+@contextlib.contextmanager
+def device(arguments, cpu=None):
+    """A serving fusewire; gives (socket, pid)."""
+    with starting_device(arguments, cpu) as wait:
+        yield wait()
+
+
+def descendants(pid):
+    """@pid and what it started, and so on."""
+    found = [pid]
+    for one in found:
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{one}/task"):
+                with open(f"/proc/{one}/task/{task}/children", encoding="ascii") as f:
+                    found += [int(child) for child in f.read().split()]
+    return found
 
 
 def cpu_seconds(pid):

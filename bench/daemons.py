@@ -3,7 +3,7 @@
 """Daemons over the channel, and in-process where that works, against the same daemon on the local /dev/fuse, in turn, on
 the same servers.
 
-usage: daemons.py [--rounds N] [--seconds S] [--json] [--only CASE]... [NAME...]
+usage: daemons.py [--rounds N] [--seconds S] [--json] [--only CASE]... [--options "..."] [NAME...]
 
 NAME is one of tests/daemons/catalog.py. Each side has files of its own, so that what a cluster lets one client keep is not taken
 from it by another. All are opened with O_DIRECT and past the page cache; a daemon's own cache works on all sides. Writes end with an
@@ -19,7 +19,6 @@ import benchlib as b
 
 os.environ.setdefault("FUSEWIRE", b.FUSEWIRE)
 sys.path.insert(0, os.path.join(b.ROOT, "tests/daemons"))
-import serving  # noqa: E402
 import world as w  # noqa: E402
 from server import Unavailable  # noqa: E402
 
@@ -27,7 +26,7 @@ NAMES = ["sshfs", "bindfs", "gocryptfs", "juicefs", "ceph-fuse", "glusterfs"]
 SMALL, LARGE = 4096, 1 << 20
 CASES = [(op, block, depth) for op in ("read", "write") for block in (SMALL, LARGE) for depth in (1, 16)]
 LOCAL = "local"
-SIDES = {"never": "channel", "always": "in-process"}
+SIDES = {"never": "channel", "auto": "in-process"}
 FILE_MIB = 64
 
 
@@ -38,6 +37,7 @@ def parse():
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
     parser.add_argument("--only", action="append", metavar="CASE",
                         help="only cases whose name begins so: 'write', 'read 4 KiB, depth 1'")
+    parser.add_argument("--options", default="", help="more options for fusewire run")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in w.ALL]
@@ -55,16 +55,11 @@ def file_of(side, op):
     return f"{side}.{op}"
 
 
-def start(stack, world, way):
-    """The daemon behind `fusewire run`, or None where it cannot be served this way."""
-    served = stack.enter_context(world.served("--in-process", way))
-    w.wait_for("the daemon mounts", lambda: "serving tag" in served.text() or served.process.poll() is not None,
-               w.START_SECONDS)
-    if "cannot be served in-process" in served.text():
-        return None
-    if served.process.poll() is not None:
-        raise RuntimeError(f"{served.command} ended\n{served.text()}")
-    return served.socket
+def start(stack, world, way, options):
+    """The socket of the daemon behind `fusewire run`, or None where it cannot be served this way."""
+    served = stack.enter_context(world.served("--in-process", way, *options))
+    w.wait_for("the daemon mounts", lambda: "serving tag" in served.text(), w.START_SECONDS)
+    return served.socket if way == "never" or served.way() == "in-process" else None
 
 
 def largest_block(path, file):
@@ -87,7 +82,7 @@ def measure(world, args):
         for side in (LOCAL, *SIDES.values()):
             for op in ("read", "write"):
                 w.big_file(os.path.join(mnt, file_of(side, op)), FILE_MIB)
-        paths = {side: path for way, side in SIDES.items() if (path := start(stack, world, way))}
+        paths = {side: path for way, side in SIDES.items() if (path := start(stack, world, way, args.options.split()))}
         largest = largest_block(paths["channel"], file_of("channel", "write"))
         cases = [(op, min(block, largest), depth) for op, block, depth in CASES]
         cases = [case for case in cases if any(name_of(case).startswith(name) for name in args.only or [""])]
