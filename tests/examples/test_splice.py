@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Daemons that splice, served from within: contents by offset and size, the ends of files, holes, errors, a daemon that dies."""
+import contextlib
 import errno
 import os
 import random
 import signal
 import subprocess
+import time
 
 import pytest
 
-from ways import by_hand, channel, inproc, local, mounted, needs_fuse, served, top
-from mounting import wait_for
+from ways import by_hand, channel, command, inproc, local, needs_fuse, top
+from mounting import Mount, Process, wait_for
 
 pytestmark = needs_fuse
 
@@ -124,7 +126,7 @@ def test_pipes_are_played(top):
     fill(top / "src" / "file", 4 * MIB)
     trace = top / "trace"
     with inproc(top, ["passthrough", "-f", "--no-cache"]) as mnt:
-        pid = next(int(p) for p in os.listdir("/proc") if p.isdigit() and daemon_in(top, p))
+        pid = daemon_of(top)
         tracer = subprocess.Popen(["strace", "-f", "-qq", "-e", "trace=preadv2,pwritev,pread64,pwrite64,vmsplice,splice", "-o",
                                    str(trace), "-p", str(pid)], stderr=subprocess.PIPE)
         try:
@@ -138,7 +140,8 @@ def test_pipes_are_played(top):
     assert want == (top / "src" / "file").read_bytes() == (top / "src" / "copy").read_bytes()
     calls = [line.split(None, 1)[1].split("(")[0] for line in trace.read_text().splitlines() if "(" in line]
     assert calls.count("preadv2") >= 4 and calls.count("pwritev") >= 4
-    assert not set(calls) & {"vmsplice", "splice", "pwrite64"}
+    # The driver's pages begin elsewhere than the file's: a little remains.
+    assert calls.count("pwrite64") <= 1 and not set(calls) & {"vmsplice", "splice"}
 
 
 def traced(pid):
@@ -146,13 +149,17 @@ def traced(pid):
         return "TracerPid:\t0" not in f.read()
 
 
-def daemon_in(top, pid):
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as f:
-            words = f.read().split(b"\0")
-    except OSError:
-        return False
-    return words[0].endswith(b"/passthrough") and str(top / "src").encode() in words
+def daemon_of(top):
+    """The process of the passthrough that shows top/src."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                argv = f.read().split(b"\0")
+        except OSError:
+            continue
+        if argv[0].endswith(b"/passthrough") and str(top / "src").encode() in argv:
+            return int(pid)
+    raise AssertionError("no daemon")
 
 
 @pytest.mark.parametrize("writing", [False, True])
@@ -170,21 +177,28 @@ while True:
         try:
             if {writing}:
                 os.pwrite(fd, data[off:off + {MIB}], off)
-            elif os.pread(fd, {MIB}, off) != data[off:off + {MIB}]:
-                sys.exit("wrong bytes")
+            else:
+                # In two requests: the second may be the one that fails.
+                got = os.pread(fd, {MIB}, off)
+                if not got or got != data[off:off + len(got)]:
+                    sys.exit(f"wrong bytes, {{len(got)}} at {{off}}")
         except OSError as e:
             print(e.errno, flush=True)
             sys.exit(0)
 """
-    with served(top, words(), "always") as socket:
-        with mounted(top, socket):
-            process = subprocess.Popen(["python3", "-c", worker], stdout=subprocess.PIPE, text=True)
-            try:
-                assert process.stdout.readline() == "go\n"
-                daemon = next(int(p) for p in os.listdir("/proc") if p.isdigit() and daemon_in(top, p))
-                os.kill(daemon, signal.SIGKILL)
-                assert process.wait(30) == 0
-            finally:
-                process.kill()
-                process.wait()
+    run = Process(["run", "--in-process", "always", "--socket", str(top / "socket"), "--tag", "t"],
+                  ["--", *command(top, words(), top / "daemon")])
+    with run, contextlib.ExitStack() as stack:
+        run.wait_ready()
+        stack.enter_context(Mount(top / "socket", top / "mnt")).wait_ready()
+        process = subprocess.Popen(["python3", "-c", worker], stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout.readline() == "go\n"
+            time.sleep(0.1)
+            os.kill(daemon_of(top), signal.SIGKILL)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+        assert run.process.wait(20) == 128 + signal.SIGKILL, run.text()
     assert (top / "src" / "file").read_bytes() == want
