@@ -26,9 +26,9 @@
 #define PIPE_MAX_BYTES (4u << 20)
 #define PAGE	       4096u
 /* Where a message begins, so that what follows a reply's header begins at a page, as O_DIRECT wants it. */
-#define HEAD	       (PAGE - sizeof(struct fuse_out_header))
+#define HEAD (PAGE - sizeof(struct fuse_out_header))
 /* Segments of one vmsplice(2): libfuse has one or two. */
-#define REFS_MAX       4u
+#define REFS_MAX 4u
 
 /* Where what comes behind `buf` is. */
 enum tail {
@@ -497,7 +497,8 @@ ssize_t fuse_pipe_receive(int fd, int fuse_fd, size_t len)
 	iov = (struct iovec){ p->buf + p->end, (size_t)n };
 	/* The daemon may cancel a thread that waits. */
 	pthread_cleanup_push(leave_arg, p);
-	n = svc ? fuse_dev_read_loan(svc, fuse_fd, &iov, &p->loan) : fuse_dev_read(fuse_fd, &iov, 1);
+	n = svc ? fuse_dev_read_loan(svc, fuse_fd, &iov, &p->loan)
+		: fuse_dev_read(fuse_fd, &iov, 1);
 	if (n > 0) {
 		p->end += (size_t)n - p->loan.bytes;
 		p->tail = p->loan.bytes ? TAIL_LOAN : TAIL_NONE;

@@ -87,8 +87,14 @@ static int setup(void **state)
 					.attr = { .ino = 7, .mode = S_IFREG | 0644, .nlink = 1 } };
 	struct fuse_open_out open_out = { .fh = 9 };
 	struct inproc_config config = {
-		.init_out = { .major = 7, .minor = 40, .max_readahead = 131072, .flags = FUSE_BIG_WRITES,
-			      .max_write = 65536, .max_background = 12, .congestion_threshold = 9, .time_gran = 1 },
+		.init_out = { .major = 7,
+			      .minor = 40,
+			      .max_readahead = 131072,
+			      .flags = FUSE_BIG_WRITES,
+			      .max_write = 65536,
+			      .max_background = 12,
+			      .congestion_threshold = 9,
+			      .time_gran = 1 },
 	};
 	char name[] = "splice-XXXXXX";
 	pthread_t driver;

@@ -59,7 +59,8 @@ ssize_t inproc_fill(struct service *svc, uint64_t unique, int fd, off_t off, siz
 {
 	struct fill_file file = { .fd = fd, .off = off };
 
-	return off < 0 ? -EINVAL : fill_segments(inproc_of(svc), unique, len, fill_from_file, &file);
+	return off < 0 ? -EINVAL
+		       : fill_segments(inproc_of(svc), unique, len, fill_from_file, &file);
 }
 
 static ssize_t fill_to_memory(const struct iovec *iov, unsigned int nr, void *arg)
