@@ -103,7 +103,7 @@ struct queue {
 	/* Under push_lock. */
 	pthread_mutex_t push_lock cache_aligned;
 	pthread_cond_t drain_cond;
-	struct request *free_remote;
+	struct request *free_remote; /* atomic: added to under the lock, taken without */
 	uint64_t done;
 	unsigned int nr_by_control; /* of those not done: INIT, DESTROY */
 	bool draining;

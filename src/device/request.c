@@ -82,27 +82,66 @@ static bool request_has_reply(const struct request *req)
 	return req->fuse.op->reply != FUSE_REPLY_NONE;
 }
 
+/* What other threads freed. Acquire: pairs with request_free_remote(). */
+static struct request *request_take_remote(struct queue *q)
+{
+	if (!__atomic_load_n(&q->free_remote, __ATOMIC_RELAXED))
+		return NULL;
+	return __atomic_exchange_n(&q->free_remote, NULL, __ATOMIC_ACQUIRE);
+}
+
+/* Under push_lock: nobody else adds; the taking thread may take all at any moment. */
+static void request_free_remote(struct queue *q, struct request *req)
+{
+	struct request *head = __atomic_load_n(&q->free_remote, __ATOMIC_RELAXED);
+
+	do
+		req->next = head;
+	while (!__atomic_compare_exchange_n(&q->free_remote, &head, req, true, __ATOMIC_RELEASE,
+					    __ATOMIC_RELAXED));
+}
+
+/* A slot that was never used, if there is one. */
+static struct request *request_take_fresh(struct queue *q)
+{
+	struct request *req;
+
+	if (q->nr_slots_used == q->nr_slots)
+		return NULL;
+	req = &q->slots[q->nr_slots_used];
+	req->slot = q->nr_slots_used;
+	WRITE_ONCE(q->nr_slots_used, req->slot + 1);
+	req->queue = q;
+	req->dev = q->dev;
+	req->next = NULL;
+	return req;
+}
+
+/* Nothing is free: whoever frees the next shall wake us, unless one was freed this moment. */
+static struct request *request_starve(struct queue *q)
+{
+	struct request *req;
+
+	pthread_mutex_lock(&q->push_lock);
+	req = request_take_remote(q);
+	q->starved = !req;
+	pthread_mutex_unlock(&q->push_lock);
+	return req;
+}
+
 struct request *request_alloc(struct queue *q)
 {
 	struct request *req = q->free_local;
 
-	if (!req && q->nr_slots_used < q->nr_slots) {
-		/* A fresh slot: the pool's memory is touched only as far as it was ever needed. */
-		req = &q->slots[q->nr_slots_used];
-		req->slot = q->nr_slots_used;
-		WRITE_ONCE(q->nr_slots_used, req->slot + 1);
-		req->queue = q;
-		req->dev = q->dev;
-		req->next = NULL;
-	} else if (!req) {
-		pthread_mutex_lock(&q->push_lock);
-		req = q->free_remote;
-		q->free_remote = NULL;
-		q->starved = !req;
-		pthread_mutex_unlock(&q->push_lock);
-		if (!req)
-			return NULL;
-	}
+	/* Used ones first: they are warm in the cache, and memory is touched only as far as it is ever needed. */
+	if (!req)
+		req = request_take_remote(q);
+	if (!req)
+		req = request_take_fresh(q);
+	if (!req)
+		req = request_starve(q);
+	if (!req)
+		return NULL;
 	q->free_local = req->next;
 	req->next = NULL;
 	if (!req->iov_heap) {
@@ -191,8 +230,7 @@ static void request_release_slot_locked(struct request *req)
 		q->free_local = req;
 		return;
 	}
-	req->next = q->free_remote;
-	q->free_remote = req;
+	request_free_remote(q, req);
 	if (q->starved) {
 		q->starved = false;
 		queue_wake(q);

@@ -110,19 +110,19 @@ void inproc_unmount(struct service *svc)
 {
 	struct inproc *ip = inproc_of(svc);
 
-	pthread_mutex_lock(&ip->lock);
+	inproc_lock(ip);
 	__atomic_store_n(&ip->gone, true, __ATOMIC_SEQ_CST);
 	if (ip->polled && ip->config.readable)
 		ip->config.readable(ip->config.ctx, true);
 	lead_wake_all(ip);
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 }
 
 void inproc_poll_begin(struct service *svc)
 {
 	struct inproc *ip = inproc_of(svc);
 
-	pthread_mutex_lock(&ip->lock);
+	inproc_lock(ip);
 	if (!ip->polled) {
 		ip->polled = true;
 		ip->is_readable = ip->nr_pending || ip->gone;
@@ -130,7 +130,7 @@ void inproc_poll_begin(struct service *svc)
 			ip->config.readable(ip->config.ctx, ip->is_readable);
 		lead_wake_all(ip);
 	}
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 }
 
 static bool split_take(struct request *req)
@@ -150,9 +150,9 @@ static bool somebody_leads(struct inproc *ip)
 {
 	bool leads;
 
-	pthread_mutex_lock(&ip->lock);
-	leads = ip->lead != LEAD_NONE;
-	pthread_mutex_unlock(&ip->lock);
+	inproc_lock(ip);
+	leads = lead_of(ip) != LEAD_NONE;
+	inproc_unlock(ip);
 	return leads;
 }
 
