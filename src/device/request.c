@@ -664,12 +664,17 @@ static bool request_trim_direct(struct request *req, size_t len, const struct io
 	return true;
 }
 
+static bool request_takes_direct(const struct request *req, size_t len)
+{
+	return request_is_direct(req) && len > 0 && len <= req->fuse.reply_max &&
+	       len <= req->chain.in_bytes - sizeof(struct fuse_out_header) &&
+	       req->chain.iov[req->chain.nr_out].iov_len >= sizeof(struct fuse_out_header);
+}
+
 int request_direct_begin(struct request *req, size_t len, const struct iovec **ret_iov,
 			 unsigned int *ret_nr)
 {
-	if (!request_is_direct(req) || len == 0 || len > req->fuse.reply_max ||
-	    len > req->chain.in_bytes - sizeof(struct fuse_out_header) ||
-	    req->chain.iov[req->chain.nr_out].iov_len < sizeof(struct fuse_out_header))
+	if (!request_takes_direct(req, len))
 		return -EMSGSIZE;
 	if (!request_claim(req))
 		return -ECANCELED;
@@ -677,6 +682,33 @@ int request_direct_begin(struct request *req, size_t len, const struct iovec **r
 		assert(!"checked above");
 	req->direct_bytes = len;
 	return 0;
+}
+
+int request_fill_begin(struct request *req, size_t len, struct iovec *iov, unsigned int nr)
+{
+	const struct iovec *in = req->chain.iov + req->chain.nr_out;
+	size_t skip = sizeof(struct fuse_out_header);
+	unsigned int n = 0;
+
+	if (!request_takes_direct(req, len))
+		return -EMSGSIZE;
+	for (unsigned int i = 0; i < req->chain.nr_in && len; i++) {
+		size_t bytes = min_of(in[i].iov_len - skip, len);
+
+		if (bytes) {
+			if (n == nr)
+				return -EMSGSIZE;
+			iov[n++] = (struct iovec){ (char *)in[i].iov_base + skip, bytes };
+		}
+		len -= bytes;
+		skip = 0;
+	}
+	return request_claim(req) ? (int)n : -ECANCELED;
+}
+
+void request_fill_end(struct request *req)
+{
+	__atomic_store_n(&req->state, REQUEST_ACTIVE, __ATOMIC_RELEASE);
 }
 
 void request_direct_end(struct request *req, int error)

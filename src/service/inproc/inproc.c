@@ -42,7 +42,7 @@ static ssize_t read_note(struct inproc_note *note, const struct iovec *iov, unsi
 
 /* The reader is the leader, or busy, before, and neither afterwards. */
 static ssize_t read_request(struct inproc *ip, struct inproc_item *item, const struct iovec *iov,
-			    unsigned int nr)
+			    unsigned int nr, struct inproc_loan *loan)
 {
 	ssize_t len;
 
@@ -51,7 +51,7 @@ static ssize_t read_request(struct inproc *ip, struct inproc_item *item, const s
 		lead_leave(ip, item->more);
 		item->leads = false;
 	}
-	len = message_copy(ip, item->req, iov, nr);
+	len = message_copy(ip, item->req, iov, nr, loan);
 	if (item->leads)
 		lead_leave(ip, item->more);
 	else
@@ -59,7 +59,8 @@ static ssize_t read_request(struct inproc *ip, struct inproc_item *item, const s
 	return len;
 }
 
-ssize_t inproc_read(struct service *svc, const struct iovec *iov, unsigned int nr, bool nonblock)
+ssize_t inproc_read_loan(struct service *svc, const struct iovec *iov, unsigned int nr,
+			 bool nonblock, struct inproc_loan *loan)
 {
 	struct inproc *ip = inproc_of(svc);
 	struct inproc_item item;
@@ -73,12 +74,17 @@ ssize_t inproc_read(struct service *svc, const struct iovec *iov, unsigned int n
 		ret = lead_next(ip, nonblock, cancel_state == PTHREAD_CANCEL_ENABLE, &item);
 		if (ret == 0)
 			ret = item.note ? read_note(item.note, iov, nr)
-					: read_request(ip, &item, iov, nr);
+					: read_request(ip, &item, iov, nr, loan);
 	} while (ret == 0);
 	if (ret > 0 && nr_handled++ % HANDLERS_PER_SAMPLE == 0)
 		left_ns = clock_now_ns();
 	pthread_setcancelstate(cancel_state, &unused);
 	return ret;
+}
+
+ssize_t inproc_read(struct service *svc, const struct iovec *iov, unsigned int nr, bool nonblock)
+{
+	return inproc_read_loan(svc, iov, nr, nonblock, NULL);
 }
 
 static struct inproc_note *note_new(uint32_t opcode, uint64_t unique, const void *args,
@@ -152,6 +158,7 @@ static bool split_take(struct request *req)
 
 	if (!reply_take(req))
 		return false;
+	loan_settle(req);
 	free(slot->split);
 	slot->split = NULL;
 	return true;

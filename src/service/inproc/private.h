@@ -69,6 +69,8 @@
 #define INPROC_LEAD_COPY_MAX 8192u
 /* Requests that the guard takes in advance. */
 #define INPROC_PENDING_MAX 64u
+/* Segments of a payload that one pwritev(2) takes; others are copied at once. */
+#define LOAN_SEGMENTS_MAX 272u
 /* Uniques of our own messages; the device's are below. */
 #define INPROC_UNIQUE_DESTROY ((UINT64_C(1) << 62) | 4)
 
@@ -95,7 +97,10 @@ struct inproc_slot {
 	uint64_t owed; /* atomic: unique while the daemon owes the reply */
 	struct request *next; /* in pending */
 	struct inproc_split *split;
-	uint64_t nr_forgotten; /* entries of a BATCH_FORGET that the daemon has had */
+	union {
+		uint64_t nr_forgotten; /* entries of a BATCH_FORGET that the daemon has had */
+		struct inproc_loan *loan; /* of a WRITE: who has its data */
+	};
 };
 
 _Static_assert(sizeof(struct inproc_slot) <= 32, "what request_service_data() gives");
@@ -193,11 +198,26 @@ void lead_fail_pending(struct inproc *ip, int error);
 void lead_wake_all(struct inproc *ip);
 
 /* message.c */
-/** message_copy() - give a request to the daemon. Return: bytes; 0: it was ended instead, look for another. */
+/**
+ * message_copy() - give a request to the daemon.
+ * @loan: may have the data of a WRITE; or NULL
+ *
+ * Return: bytes; 0: it was ended instead, look for another.
+ */
 ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec *iov,
-		     unsigned int nr);
+		     unsigned int nr, struct inproc_loan *loan);
+
+/* loan.c */
+/** loan_give() - @loan has the payload of @req from now on. */
+void loan_give(struct inproc_loan *loan, struct request *req);
+/** loan_settle() - @req is about to end, its reply was taken: who has its payload gets a copy. May wait for inproc_loan_write(). */
+void loan_settle(struct request *req);
 
 /* reply.c */
+/** reply_borrow() - as reply_take(), if the request is still the one that @unique names; it is given back with reply_return(). */
+bool must_check reply_borrow(struct request *req, uint64_t unique);
+/** reply_return() - the daemon owes the reply again. */
+void reply_return(struct request *req, uint64_t unique);
 /** reply_take() - the reply of @req is now the caller's to give. Return: it was still owed. */
 bool must_check reply_take(struct request *req);
 
