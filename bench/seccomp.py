@@ -54,7 +54,6 @@ class Device:
 
     def __init__(self, stack, folder, filtered):
         name = "filtered" if filtered else "plain"
-        self.process = None
         self.source, mountpoint = os.path.join(folder, name), os.path.join(folder, name + "-mnt")
         os.mkdir(self.source)
         os.mkdir(mountpoint)
@@ -68,8 +67,6 @@ class Device:
             self.socket, above = stack.enter_context(b.device(command))
             self.pid = self.find(above)
             return
-        # After the device, which ends it; not before.
-        stack.callback(self.stop)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(handover)
             listener.listen()
@@ -78,6 +75,7 @@ class Device:
             connection = stack.enter_context(listener.accept()[0])
         _, fds, _, _ = socket.recv_fds(connection, 1, 1)
         self.process = subprocess.Popen(daemon_command(fds[0], self.source), pass_fds=fds)
+        stack.callback(self.stop)
         os.close(fds[0])
         self.pid = self.process.pid
         self.socket, _ = starter()
@@ -91,9 +89,8 @@ class Device:
         raise RuntimeError("the daemon is not there")
 
     def stop(self):
-        if self.process:
-            self.process.terminate()
-            self.process.wait(timeout=30)
+        self.process.terminate()
+        self.process.wait(timeout=30)
 
     def filter_mode(self):
         with open(f"/proc/{self.pid}/status", encoding="ascii") as f:
