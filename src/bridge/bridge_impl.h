@@ -121,6 +121,7 @@ struct bridge_hiprio {
  * @stop_fd: readable when the threads shall end; nobody drains it
  * @state: enum bridge_state; the first that leaves BRIDGE_RUNNING wins
  * @why: see bridge_why(); set before the owner looks at @state
+ * @stopping: the threads shall end
  * @started: the device answered INIT
  */
 struct bridge {
@@ -132,6 +133,7 @@ struct bridge {
 	int stop_fd;
 	int state;
 	const char *why;
+	bool stopping;
 	bool started;
 };
 

@@ -28,6 +28,34 @@ except OSError as e:
     sys.exit(e.errno)
 """
 
+NR_READERS = 48
+# Large reads at once, more than there is room for, when SIGUSR1 comes. Exits with 0 when all have failed.
+READERS = f"""
+import mmap, os, signal, sys, threading
+fd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+failed = []
+def read():
+    try:
+        os.preadv(fd, [mmap.mmap(-1, 1 << 20)], 0)
+    except OSError as e:
+        failed.append(e.errno)
+print("up", flush=True)
+signal.sigwait([signal.SIGUSR1])
+threads = [threading.Thread(target=read) for _ in range({NR_READERS})]
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+sys.exit(len(failed) != {NR_READERS})
+"""
+
+
+def all_wait(pid):
+    """Nobody of the readers runs: all are there, and wait for their reply."""
+    states = [state(f"{pid}/task/{task}") for task in os.listdir(f"/proc/{pid}/task")]
+    return len(states) == NR_READERS + 1 and set(states) <= {"S", "D"}
+
 
 @pytest.fixture
 def top():
@@ -179,6 +207,27 @@ def test_device_stopped_then_signal(top):
             assert not is_mounted(top / "mnt")
         finally:
             d.process.send_signal(signal.SIGCONT)
+
+
+def test_aborted(top):
+    """`umount -f` of a busy mount aborts it: it ends, also where the device has more requests than we can hold; so does the mount."""
+    with device(top, "null") as d, mounted(top, "--queues", "1") as m:
+        readers = subprocess.Popen([sys.executable, "-c", READERS, str(top / "mnt" / "data")], stdout=subprocess.PIPE)
+        assert readers.stdout.readline() == b"up\n"
+        d.process.send_signal(signal.SIGSTOP)
+        try:
+            readers.send_signal(signal.SIGUSR1)
+            assert wait_for(lambda: all_wait(readers.pid))
+            forced = subprocess.run(["umount", "-f", str(top / "mnt")], stderr=subprocess.PIPE, text=True, timeout=20)
+            assert forced.returncode != 0 and "busy" in forced.stderr
+            assert m.wait() == 0, m.text()
+            assert not is_mounted(top / "mnt")
+            assert readers.wait(10) == 0
+        finally:
+            d.process.send_signal(signal.SIGCONT)
+            readers.kill()
+            readers.wait()
+            readers.stdout.close()
 
 
 def test_mount_killed(top):
