@@ -76,9 +76,9 @@ class S3Gateway(Server, S3):
         S3.__init__(self, self.state, f"http://127.0.0.1:{port}")
         try:
             environment = {**os.environ, "MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY}
-            self.spawn("gateway", [self.volume.juicefs, "gateway", "--no-usage-report", "--multi-buckets", "--no-banner", "--object-meta", "--keep-etag",
-                                   "--cache-dir", self.path("cache"), self.volume.meta, f"127.0.0.1:{port}"],
-                       env=environment)
+            self.spawn("gateway", [self.volume.juicefs, "gateway", "--no-usage-report", "--multi-buckets", "--no-banner",
+                                   "--object-meta", "--keep-etag", "--cache-dir", self.path("cache"),
+                                   self.volume.meta, f"127.0.0.1:{port}"], env=environment)
             self.wait_until("an S3 answer", self._answers, 60)
         except BaseException:
             self.close()
