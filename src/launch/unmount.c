@@ -56,7 +56,14 @@
 /* The two bytes of the `syscall` instruction. */
 #define SYSCALL_INSN 0x050f
 
-static bool wait_for_stop(pid_t tid)
+/* A thread of the daemon that stands still. */
+struct stopped {
+	pid_t tid;
+	int sig; /* what was about to be delivered when it stopped; 0: nothing */
+};
+
+/* @ret_sig: the signal whose delivery is the cause of the stop, or 0; NULL where that is our own doing. */
+static bool wait_for_stop(pid_t tid, int *ret_sig)
 {
 	const struct timespec pause = { .tv_nsec = 200 * 1000 };
 	uint64_t end_ns = clock_now_ns() + UNMOUNT_STOP_NS;
@@ -65,6 +72,8 @@ static bool wait_for_stop(pid_t tid)
 	do {
 		pid_t got = waitpid(tid, &status, WNOHANG | __WALL);
 
+		if (got == tid && ret_sig && WIFSTOPPED(status))
+			*ret_sig = status >> 16 ? 0 : WSTOPSIG(status);
 		if (got == tid)
 			return WIFSTOPPED(status);
 		if (got < 0 && errno != EINTR)
@@ -74,20 +83,21 @@ static bool wait_for_stop(pid_t tid)
 	return false;
 }
 
-static bool thread_stop(pid_t tid)
+static bool thread_stop(pid_t tid, struct stopped *ret)
 {
+	*ret = (struct stopped){ .tid = tid };
 	if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0)
 		return false;
-	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0 && wait_for_stop(tid))
+	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0 && wait_for_stop(tid, &ret->sig))
 		return true;
 	/* Only works when it stopped after all; else it stays traced and runs on when it does. */
 	ptrace(PTRACE_DETACH, tid, NULL, NULL);
 	return false;
 }
 
-static void thread_release(pid_t tid)
+static void thread_release(const struct stopped *thread)
 {
-	ptrace(PTRACE_DETACH, tid, NULL, NULL);
+	ptrace(PTRACE_DETACH, thread->tid, NULL, (void *)(intptr_t)thread->sig);
 }
 
 /* Numbers in a /proc directory. */
@@ -142,8 +152,10 @@ static int inject_replace(struct supervisor *sup, pid_t tid, const struct user_r
 	    ptrace(PTRACE_SINGLESTEP, tid, NULL, NULL) < 0)
 		return -errno;
 	err = supervisor_replace(sup, tid, fd, dead);
-	if (!wait_for_stop(tid))
-		return -ETIMEDOUT;
+	/* Where nobody answered, it waits in the call, or the call went past the supervisor. It must stop all the same. */
+	if (!wait_for_stop(tid, NULL) &&
+	    (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0 || !wait_for_stop(tid, NULL)))
+		return err ? err : -ETIMEDOUT;
 	return err;
 }
 
@@ -162,7 +174,8 @@ static int replace_by_thread(struct supervisor *sup, pid_t tid, const int *fds, 
 		return -EAGAIN;
 	for (int i = 0; i < nr && !err; i++)
 		err = inject_replace(sup, tid, &saved, fds[i], dead);
-	if (err != -ETIMEDOUT && ptrace(PTRACE_SETREGS, tid, NULL, &saved) < 0)
+	/* Also after an error: it would take our call's result for its own. */
+	if (ptrace(PTRACE_SETREGS, tid, NULL, &saved) < 0 && !err)
 		err = -errno;
 	return err;
 }
@@ -192,6 +205,7 @@ static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 {
 	int fds[UNMOUNT_FDS_MAX], held[UNMOUNT_FDS_MAX], tids[UNMOUNT_THREADS_MAX], nr_fds, nr_tids,
 		nr_stopped = 0;
+	struct stopped stopped[UNMOUNT_THREADS_MAX];
 	char path[64];
 	int err = -EAGAIN;
 
@@ -205,14 +219,14 @@ static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 	 * channel closes the others, and a thread that still waits in one would read an end of file.
 	 */
 	for (int i = 0; i < nr_tids; i++) {
-		if (thread_stop(tids[i]))
-			tids[nr_stopped++] = tids[i];
+		if (thread_stop(tids[i], &stopped[nr_stopped]))
+			nr_stopped++;
 	}
 	take_sockets(pid, fds, held, nr_fds);
 	for (int i = 0; i < nr_stopped && err == -EAGAIN; i++)
-		err = replace_by_thread(sup, tids[i], fds, nr_fds, dead);
+		err = replace_by_thread(sup, stopped[i].tid, fds, nr_fds, dead);
 	for (int i = 0; i < nr_stopped; i++)
-		thread_release(tids[i]);
+		thread_release(&stopped[i]);
 	hand_sockets_on(sup, held, nr_fds, !err);
 	return err;
 }

@@ -20,6 +20,7 @@ FUSEWIRE = os.environ["FUSEWIRE"]
 # Which way the daemons are served: everything here holds for both.
 IN_PROCESS = os.environ.get("FUSEWIRE_TEST_IN_PROCESS", "never")
 RAWFUSE = os.environ["FUSEWIRE_RAWFUSE"]
+PASSTHROUGH = os.environ.get("EXAMPLE_PASSTHROUGH")
 CAN_UNMOUNT = os.access("/dev/fuse", os.W_OK) and os.getuid() == 0
 
 
@@ -212,6 +213,40 @@ def test_leftovers(place):
         status = r.end(signal.SIGTERM)
         assert status == 0 if CAN_UNMOUNT else status in (3, 143), r.text()
         assert not os.path.exists(f"/proc/{sleep}")
+
+
+HAND_OVER = """
+import ctypes, os, socket, sys
+fd = os.open("/dev/fuse", os.O_RDWR)
+if ctypes.CDLL(None).mount(b"x", sys.argv[1].encode(), b"fuse.x", 0, b"fd=%d,rootmode=40000,user_id=0,group_id=0" % fd):
+    sys.exit(3)
+with socket.socket(socket.AF_UNIX) as s:
+    s.connect(sys.argv[2])
+    socket.send_fds(s, [b"x"], [fd])
+    s.recv(1)
+"""
+
+
+@pytest.mark.skipif(not (CAN_UNMOUNT and PASSTHROUGH) or IN_PROCESS != "never", reason="for root, libfuse 3, the channel")
+def test_daemon_without_the_filter(place):
+    """A process that was given the device by a helper is none of the supervisor's: what it waits for must not fail at the unmount."""
+    handover = str(place / "handover")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(handover)
+        listener.listen()
+        with Run(place, [sys.executable, "-c", HAND_OVER, str(place / "mnt"), handover]) as r:
+            connection, _ = listener.accept()
+            with connection:
+                _, fds, _, _ = socket.recv_fds(connection, 1, 1)
+                # Its main thread waits for its workers: a futex.
+                daemon = subprocess.Popen([PASSTHROUGH, "-f", str(place / "src"), f"/dev/fd/{fds[0]}"], pass_fds=fds,
+                                          stderr=subprocess.PIPE, text=True)
+                os.close(fds[0])
+                r.wait_ready()
+                r.end(signal.SIGTERM)
+                _, text = daemon.communicate(timeout=20)
+    os.unlink(handover)
+    assert daemon.returncode >= 0 and "futex" not in text, (daemon.returncode, text, r.text())
 
 
 def test_killed_run_takes_the_daemon_along(place):
