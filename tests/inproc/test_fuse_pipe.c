@@ -266,14 +266,52 @@ static void test_fork(void **state)
 	get(fds[0], 3, "abc");
 }
 
+/* A child that has our memory closes its own descriptors, and none of ours. */
+static void test_vfork(void **state)
+{
+	const int *fds = *state;
+	int status = -1;
+	pid_t pid;
+
+	assert_int_equal(fuse_pipe_resize(fds[0], SIZE), SIZE);
+	assert_int_equal(put(fds[1], "abc"), 3);
+	pid = vfork();
+	if (pid == 0) {
+		unmark(fds[0]);
+		mark_copy(STDIN_FILENO, fds[1]);
+		mark_copy(fds[1], STDIN_FILENO);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(mark_of(STDIN_FILENO), 0);
+	get(fds[0], 3, "abc");
+	assert_int_equal(put(fds[1], "d"), 1);
+	/* As well in a process that was forked. */
+	pid = fork();
+	if (pid == 0) {
+		mark(fds[0]);
+		if (vfork() == 0) {
+			unmark(fds[0]);
+			_exit(0);
+		}
+		_exit(!marked(fds[0]) || !unmark(fds[0]));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	get(fds[0], 1, "d");
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_real_at_first), TEST(test_others_pipes), TEST(test_bytes_in_order),
-		TEST(test_full),	  TEST(test_reply),	   TEST(test_to_file),
-		TEST(test_duplicates),	  TEST(test_fork),
+		TEST(test_real_at_first),  TEST(test_others_pipes),
+		TEST(test_bytes_in_order), TEST(test_full),
+		TEST(test_reply),	   TEST(test_to_file),
+		TEST(test_duplicates),	   TEST(test_fork),
+		TEST(test_vfork),	  
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
