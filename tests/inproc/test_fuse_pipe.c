@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -302,6 +303,34 @@ static void test_vfork(void **state)
 	get(fds[0], 1, "d");
 }
 
+static pthread_barrier_t both;
+
+static void *count_refusals(void *arg)
+{
+	const int fd = *(const int *)arg;
+	const uint8_t end = mark_of(fd) & MARK_PIPE_END;
+	uintptr_t nr = 0;
+
+	pthread_barrier_wait(&both);
+	for (int i = 0; i < 1000000; i++)
+		nr += (end ? put(fd, "x") : fuse_pipe_bytes(fd)) != -ENOTSUP;
+	return (void *)nr;
+}
+
+/* A pipe that is real is the kernel's to do, whoever else uses it at the moment. */
+static void test_real_from_two_threads(void **state)
+{
+	int *fds = *state;
+	pthread_t reader;
+	void *nr_reader;
+
+	assert_int_equal(pthread_barrier_init(&both, NULL, 2), 0);
+	assert_int_equal(pthread_create(&reader, NULL, count_refusals, &fds[0]), 0);
+	assert_null(count_refusals(&fds[1]));
+	assert_int_equal(pthread_join(reader, &nr_reader), 0);
+	assert_null(nr_reader);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -311,7 +340,7 @@ int main(void)
 		TEST(test_bytes_in_order), TEST(test_full),
 		TEST(test_reply),	   TEST(test_to_file),
 		TEST(test_duplicates),	   TEST(test_fork),
-		TEST(test_vfork),	  
+		TEST(test_vfork),	   TEST(test_real_from_two_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
