@@ -18,7 +18,8 @@
  * is gone. So the socket stays open in a duplicate of ours, which is shut down at the end: the daemon wakes, reads its
  * number, and finds the dead descriptor.
  *
- * Threads that cannot be stopped in time are left alone.
+ * Threads that cannot be stopped in time are left alone. A signal that comes meanwhile is for the one thread that runs, ours: it
+ * blocks all of them as long as it calls for us.
  */
 #include "launch/unmount.h"
 
@@ -62,21 +63,33 @@ struct stopped {
 	int sig; /* what was about to be delivered when it stopped; 0: nothing */
 };
 
+/* How it died is launch.c's to hear: it stays a zombie. */
+static bool has_died(pid_t tid)
+{
+	siginfo_t info = { .si_pid = 0 };
+
+	return waitid(P_PID, (id_t)tid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0
+		       ? errno != EINTR
+		       : info.si_pid == tid;
+}
+
 /* @ret_sig: the signal whose delivery is the cause of the stop, or 0; NULL where that is our own doing. */
 static bool wait_for_stop(pid_t tid, int *ret_sig)
 {
 	const struct timespec pause = { .tv_nsec = 200 * 1000 };
 	uint64_t end_ns = clock_now_ns() + UNMOUNT_STOP_NS;
-	int status;
 
 	do {
-		pid_t got = waitpid(tid, &status, WNOHANG | __WALL);
+		siginfo_t info = { .si_pid = 0 };
 
-		if (got == tid && ret_sig && WIFSTOPPED(status))
-			*ret_sig = status >> 16 ? 0 : WSTOPSIG(status);
-		if (got == tid)
-			return WIFSTOPPED(status);
-		if (got < 0 && errno != EINTR)
+		if (waitid(P_PID, (id_t)tid, &info, WSTOPPED | WNOHANG | __WALL) == 0 &&
+		    info.si_pid == tid) {
+			/* Above the signal is the event, for stops of ptrace(2)'s own. */
+			if (ret_sig)
+				*ret_sig = info.si_status >> 8 ? 0 : info.si_status;
+			return true;
+		}
+		if (has_died(tid))
 			return false;
 		nanosleep(&pause, NULL);
 	} while (clock_now_ns() < end_ns);
@@ -159,12 +172,25 @@ static int inject_replace(struct supervisor *sup, pid_t tid, const struct user_r
 	return err;
 }
 
+/* All but what single-stepping ends with; the kernel would force that, and forget its handler. */
+static int block_signals(pid_t tid, uint64_t *ret_was)
+{
+	uint64_t all = ~(UINT64_C(1) << (SIGTRAP - 1));
+	void *const bytes = (void *)sizeof(all);
+
+	if (ptrace(PTRACE_GETSIGMASK, tid, bytes, ret_was) < 0 ||
+	    ptrace(PTRACE_SETSIGMASK, tid, bytes, &all) < 0)
+		return -errno;
+	return 0;
+}
+
 /* Return: 0 with all of @fds replaced, -EAGAIN when this thread cannot be used, other negative errno. */
 static int replace_by_thread(struct supervisor *sup, pid_t tid, const int *fds, int nr, int dead)
 {
 	struct user_regs_struct saved;
+	uint64_t mask;
 	uint16_t insn;
-	int err = 0;
+	int err;
 
 	if (ptrace(PTRACE_GETREGS, tid, NULL, &saved) < 0)
 		return -errno;
@@ -172,10 +198,15 @@ static int replace_by_thread(struct supervisor *sup, pid_t tid, const int *fds, 
 	if ((long long)saved.orig_rax < 0 ||
 	    tracee_read(tid, saved.rip - 2, &insn, sizeof(insn)) < 0 || insn != SYSCALL_INSN)
 		return -EAGAIN;
+	err = block_signals(tid, &mask);
+	if (err)
+		return err;
 	for (int i = 0; i < nr && !err; i++)
 		err = inject_replace(sup, tid, &saved, fds[i], dead);
 	/* Also after an error: it would take our call's result for its own. */
-	if (ptrace(PTRACE_SETREGS, tid, NULL, &saved) < 0 && !err)
+	if ((ptrace(PTRACE_SETREGS, tid, NULL, &saved) < 0 ||
+	     ptrace(PTRACE_SETSIGMASK, tid, (void *)sizeof(mask), &mask) < 0) &&
+	    !err)
 		err = -errno;
 	return err;
 }
