@@ -133,14 +133,27 @@ static struct fuse_pipe *take_idle(void)
 	return p;
 }
 
+/* In a child, whose parent may have a thread inside: it is not here, and neither is the request that it lends from. */
+static void abandon(struct fuse_pipe *p)
+{
+	p->loan = (struct inproc_loan){ .lock = PTHREAD_MUTEX_INITIALIZER };
+	p->tail = TAIL_NONE;
+	retire(p);
+	__atomic_store_n(&p->busy, false, __ATOMIC_SEQ_CST);
+}
+
 /* The lock is the forking thread's. */
 static void in_child(void)
 {
 	for (int fd = 0; fd < MARKS_MAX; fd++) {
-		if (marks[fd] & MARK_PIPE) {
-			marks[fd] = 0;
-			pipes[fd] = NULL;
-		}
+		struct fuse_pipe *p = pipes[fd];
+
+		if (!(marks[fd] & MARK_PIPE))
+			continue;
+		marks[fd] = 0;
+		pipes[fd] = NULL;
+		if (p && __atomic_sub_fetch(&p->nr_fds, 1, __ATOMIC_SEQ_CST) == 0)
+			abandon(p);
 	}
 	pthread_mutex_unlock(&pipes_lock);
 }
