@@ -681,6 +681,12 @@ int request_direct_begin(struct request *req, size_t len, const struct iovec **r
 	if (!request_trim_direct(req, len, ret_iov, ret_nr))
 		assert(!"checked above");
 	req->direct_bytes = len;
+	/*
+	 * What is written behind the data: the driver's core has these lines, and the write to each would be waited for by the next
+	 * locked operation. They come while the data are copied.
+	 */
+	prefetch_write(req->direct_header);
+	virtq_push_soon(req->queue->vq);
 	return 0;
 }
 

@@ -60,7 +60,8 @@ static void set_areas(struct virtq *vq, const struct virtq_setup *setup)
 
 	vq->desc = (struct ring_desc __guest *)setup->desc;
 	vq->driver = setup->driver;
-	vq->device = setup->device;
+	/* virtq_push_soon() reads it at any time. */
+	WRITE_ONCE(vq->device, setup->device);
 	vq->log = setup->log ? dirty_log_get(setup->log) : NULL;
 	vq->log_addr = setup->log_addr;
 	dirty_log_put(old);
@@ -179,6 +180,13 @@ void virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t writ
 		split_push(vq, chain, written);
 	else
 		packed_push(vq, chain, written);
+}
+
+void virtq_push_soon(const struct virtq *vq)
+{
+	/* Of a packed ring the driver reads the very line all the time, and has it back at once. */
+	if (vq->format == VIRTQ_SPLIT)
+		split_push_soon(vq);
 }
 
 void virtq_flush(struct virtq *vq)

@@ -149,6 +149,12 @@ bool must_check virtq_kick_enable(struct virtq *vq);
  * The driver sees it after virtq_flush(). Chains may come back in any order.
  */
 void virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t written);
+/**
+ * virtq_push_soon() - a chain will be given back as soon as its data are there: fetch what the driver read last.
+ *
+ * Context: any thread that has a chain of @vq; no lock, since a wrong guess costs nothing but time.
+ */
+void virtq_push_soon(const struct virtq *vq);
 /** virtq_flush() - publish all pushed chains to the driver at once. */
 void virtq_flush(struct virtq *vq);
 /**

@@ -169,6 +169,7 @@ int must_check split_pop(struct virtq *vq, const struct mem_table *mem, struct v
 bool split_has_work(const struct virtq *vq);
 void split_kick_disable(struct virtq *vq);
 void split_kick_enable(struct virtq *vq);
+void split_push_soon(const struct virtq *vq);
 void split_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t written);
 void split_flush(struct virtq *vq);
 bool split_call_needed(struct virtq *vq);

@@ -210,6 +210,16 @@ void split_kick_enable(struct virtq *vq)
 	}
 }
 
+void split_push_soon(const struct virtq *vq)
+{
+	const struct split_used __guest *used =
+		(const struct split_used __guest *)READ_ONCE(vq->device);
+	const uint16_t next = READ_ONCE(vq->push.next);
+
+	/* The element, not the index: a driver that looks for replies reads that all the time. */
+	prefetch_write(guest_strip(&used->ring[next & (vq->size - 1)]));
+}
+
 void split_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t written)
 {
 	struct virtq_push_side *push = &vq->push;
@@ -217,7 +227,8 @@ void split_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t writ
 
 	guest_write32(&elem->id, chain->id);
 	guest_write32(&elem->len, written);
-	push->next++;
+	/* split_push_soon() reads it at any time. */
+	WRITE_ONCE(push->next, push->next + 1);
 	push->nr_pending++;
 }
 
