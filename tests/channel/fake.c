@@ -176,6 +176,11 @@ void *request_service_data(struct request *req)
 	return req->service_data;
 }
 
+int device_notify(struct device *dev, int32_t code, const void *body, size_t len)
+{
+	return -EOPNOTSUPP;
+}
+
 void device_service_died(struct device *dev)
 {
 	__atomic_fetch_add(&fake_nr_died, 1, __ATOMIC_RELAXED);

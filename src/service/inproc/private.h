@@ -56,6 +56,8 @@
 #define INPROC_TICKS_QUIET 50u
 /* Requests that the guard takes in advance. */
 #define INPROC_PENDING_MAX 64u
+/* Bytes of a notification, STORE being the longest: data of a large WRITE, and its head. */
+#define INPROC_NOTIFY_MAX (INPROC_READ_MAX + 4096u)
 /* Uniques of our own messages; the device's are below. */
 #define INPROC_UNIQUE_DESTROY ((UINT64_C(1) << 62) | 4)
 
@@ -87,7 +89,7 @@ _Static_assert(sizeof(struct inproc_slot) <= 32, "what request_service_data() gi
 struct inproc_note {
 	struct inproc_note *next;
 	uint32_t len;
-	char msg[64];
+	char msg[80];
 };
 
 /* What a reader got. */
@@ -169,6 +171,10 @@ ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec 
 /* reply.c */
 /** reply_take() - the reply of @req is now the caller's to give. Return: it was still owed. */
 bool must_check reply_take(struct request *req);
+
+/* inproc.c */
+/** inproc_retrieve_none() - struct service_ops.retrieve_none. */
+void inproc_retrieve_none(struct service *svc, const struct fuse_notify_retrieve_out *what);
 
 static inline void inproc_busy(struct inproc *ip)
 {
