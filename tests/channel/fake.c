@@ -2,6 +2,7 @@
 /*
  * The device's side of a service without a device: requests that a test makes, and counts how they end.
  */
+#include "fuse/session.h"
 #include "fake.h"
 
 #include <pthread.h>
@@ -178,7 +179,9 @@ void *request_service_data(struct request *req)
 
 int device_notify(struct device *dev, int32_t code, const void *body, size_t len)
 {
-	return -EOPNOTSUPP;
+	const struct fuse_notify notify = { .code = code, .body = body, .len = len };
+
+	return fuse_notify_check(&notify);
 }
 
 void device_service_died(struct device *dev)
