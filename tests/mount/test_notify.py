@@ -77,7 +77,8 @@ def test_inval_inode_of_the_same_size(fs):
     assert fs.read() == "first"
     for text in ["other", "third", "forth"] * 5:
         fs.tell("data", text)
-        assert fs.tell("inode") == 0
+        # ENOENT: the kernel had no room and forgot the file; then it asks again anyway.
+        assert fs.tell("inode") in (0, -2)
         assert wait_for(lambda text=text: fs.read() == text)
 
 
