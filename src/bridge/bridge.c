@@ -76,8 +76,8 @@ int bridge_new(struct bridge **ret_bridge, const struct bridge_config *config, c
 	if (err >= 0)
 		err = vhost_client_new(&b->client, &client, ret_why);
 	if (err >= 0) {
-		b->config.nr_request_queues = vhost_client_nr_queues(b->client) - 1 -
-					      vhost_client_notifies(b->client);
+		b->config.nr_request_queues =
+			vhost_client_nr_queues(b->client) - 1 - vhost_client_notifies(b->client);
 		*ret_why = "it wants larger buffers for notifications than there are";
 		err = make_queues(b);
 	}

@@ -281,7 +281,6 @@ static inline bool bridge_queue_is_first(const struct bridge_queue *q)
 	return q == q->bridge->queues;
 }
 
-
 /** bridge_queue_start() - start the thread. Return: 0 or negative errno. */
 int must_check bridge_queue_start(struct bridge_queue *q);
 

@@ -71,7 +71,8 @@ static int sleep_until_work(struct bridge_queue *q)
 		/* Without a slot only a reply helps. */
 		{ .fd = bridge_can_take(q) ? q->fuse_fd : -1, .events = POLLIN },
 		/* Signalled while INTERRUPTs are under way. */
-		{ .fd = bridge_queue_is_first(q) ? q->bridge->hiprio.ring->call_fd : -1, .events = POLLIN },
+		{ .fd = bridge_queue_is_first(q) ? q->bridge->hiprio.ring->call_fd : -1,
+		  .events = POLLIN },
 	};
 	int err = 0;
 
@@ -106,7 +107,8 @@ static void *queue_thread(void *arg)
 
 		if (unlikely(sync >= 0))
 			fd_signal(sync);
-		if (err >= 0 && bridge_queue_is_first(q) && READ_ONCE(q->bridge->hiprio.nr_interrupts))
+		if (err >= 0 && bridge_queue_is_first(q) &&
+		    READ_ONCE(q->bridge->hiprio.nr_interrupts))
 			err = bridge_hiprio_collect(q->bridge);
 		if (bridge_queue_is_first(q) && READ_ONCE(q->bridge->notify.nr_refused))
 			bridge_notify_refuse(q);

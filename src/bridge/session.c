@@ -19,9 +19,9 @@
 #include "base/fd.h"
 #include "bridge/bridge_impl.h"
 
-#define NOT_FORWARDED                                                                              \
-	(FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE | FUSE_SPLICE_READ | FUSE_ABORT_ERROR |              \
-	 FUSE_MAP_ALIGNMENT | FUSE_INIT_RESERVED | FUSE_HAS_INODE_DAX | FUSE_PASSTHROUGH |         \
+#define NOT_FORWARDED                                                                      \
+	(FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE | FUSE_SPLICE_READ | FUSE_ABORT_ERROR |      \
+	 FUSE_MAP_ALIGNMENT | FUSE_INIT_RESERVED | FUSE_HAS_INODE_DAX | FUSE_PASSTHROUGH | \
 	 FUSE_HAS_RESEND | FUSE_OVER_IO_URING | FUSE_REQUEST_TIMEOUT)
 #define NEEDS_NOTIFICATIONS (FUSE_EXPLICIT_INVAL_DATA | FUSE_HAS_EXPIRE_ONLY)
 /* Flags up to the newest that we know. */

@@ -18,8 +18,9 @@
 #define VIRTIO_F_VERSION_1     (UINT64_C(1) << 32)
 #define VIRTIO_F_RING_PACKED   (UINT64_C(1) << 34)
 
-#define DEVICE_FEATURES \
-	(DEVICE_F_NOTIFICATION | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1 | VIRTIO_F_RING_PACKED)
+#define DEVICE_FEATURES                                                        \
+	(DEVICE_F_NOTIFICATION | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | \
+	 VIRTIO_F_VERSION_1 | VIRTIO_F_RING_PACKED)
 
 /*
  * Most request queues that the config space speaks of; more are served to those who ask for them. Of the known

@@ -114,8 +114,7 @@ static void retrieve_lost(struct device *dev, uint64_t unique)
 {
 	struct fuse_notify_retrieve_out what;
 
-	if (fuse_session_retrieve_lost(dev->session, unique, &what) &&
-	    dev->svc->ops->retrieve_none)
+	if (fuse_session_retrieve_lost(dev->session, unique, &what) && dev->svc->ops->retrieve_none)
 		dev->svc->ops->retrieve_none(dev->svc, &what);
 }
 

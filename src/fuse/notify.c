@@ -139,8 +139,8 @@ static int next_delete(struct fuse_session *session, struct fuse_notify *n)
 	/* The driver does not know what the name stood for; it may know that nothing has the name, or had it. */
 	if (to_driver(session, &what.child) < 0 || session->minor < kinds[n->code].minor)
 		return emit_entry(session, n,
-				  &(struct fuse_notify_inval_entry_out){
-					  .parent = what.parent, .namelen = what.namelen });
+				  &(struct fuse_notify_inval_entry_out){ .parent = what.parent,
+									 .namelen = what.namelen });
 	what.padding = 0;
 	n->done = n->len;
 	memcpy(to, &what, sizeof(what));
@@ -162,7 +162,8 @@ static int next_store(struct fuse_session *session, struct fuse_notify *n)
 	if (err < 0 || n->done == what.size)
 		return err;
 	what.offset += n->done;
-	what.size = (uint32_t)min_of(n->len - at, STORE_BYTES - (size_t)(what.offset % STORE_BYTES));
+	what.size =
+		(uint32_t)min_of(n->len - at, STORE_BYTES - (size_t)(what.offset % STORE_BYTES));
 	what.padding = 0;
 	memcpy(to, &what, sizeof(what));
 	memcpy(to + sizeof(what), n->body + at, what.size);

@@ -125,9 +125,9 @@ void attach_ready(struct test *t, uint32_t max_read)
 int setup(void **state)
 {
 	struct test *t = calloc(1, sizeof(*t));
-	struct channel_config config = { .events = { .ready = on_ready,
-						     .stopped = on_stopped,
-						     .lost = on_lost } };
+	struct channel_config config = {
+		.events = { .ready = on_ready, .stopped = on_stopped, .lost = on_lost }
+	};
 
 	t->buf = malloc(DAEMON_BUF);
 	t->daemon = -1;

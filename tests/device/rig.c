@@ -248,7 +248,8 @@ struct rig *rig_new_with(const struct device_config *config, bool packed, struct
 	rig->setup[0].format = packed ? VIRTQ_PACKED : VIRTQ_SPLIT;
 	assert_int_equal(device_new(&rig->dev, config, svc), 0);
 	device_attach(rig->dev, &rig_transport, rig);
-	assert_int_equal(device_set_features(rig->dev, device_features(rig->dev) & ~UINT64_C(1)), 0);
+	assert_int_equal(device_set_features(rig->dev, device_features(rig->dev) & ~UINT64_C(1)),
+			 0);
 	device_set_mem(rig->dev, rig->table, NULL);
 	for (unsigned int i = 0; i < RIG_QUEUES; i++) {
 		rig->kick[i] = eventfd_new();

@@ -62,7 +62,9 @@ static struct stat attr_of(fuse_ino_t ino)
 
 static void do_lookup(fuse_req_t req, fuse_ino_t parent, const char *what)
 {
-	struct fuse_entry_param e = { .ino = FILE_INO, .attr_timeout = HOUR, .entry_timeout = HOUR };
+	struct fuse_entry_param e = { .ino = FILE_INO,
+				      .attr_timeout = HOUR,
+				      .entry_timeout = HOUR };
 	int found;
 
 	pthread_mutex_lock(&lock);
@@ -111,7 +113,8 @@ static void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	if ((size_t)off >= len)
 		fuse_reply_buf(req, NULL, 0);
 	else
-		fuse_reply_buf(req, copy + off, len - (size_t)off < size ? len - (size_t)off : size);
+		fuse_reply_buf(req, copy + off,
+			       len - (size_t)off < size ? len - (size_t)off : size);
 }
 
 static void do_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
@@ -201,9 +204,10 @@ static int obey(const char *word, const char *arg)
 		return fuse_lowlevel_notify_inval_entry(session, FUSE_ROOT_ID, arg, strlen(arg));
 	if (!strcmp(word, "expire"))
 		return fuse_lowlevel_notify_expire_entry(session, FUSE_ROOT_ID, arg, strlen(arg),
-							FUSE_LL_EXPIRE_ONLY);
+							 FUSE_LL_EXPIRE_ONLY);
 	if (!strcmp(word, "delete"))
-		return fuse_lowlevel_notify_delete(session, FUSE_ROOT_ID, FILE_INO, arg, strlen(arg));
+		return fuse_lowlevel_notify_delete(session, FUSE_ROOT_ID, FILE_INO, arg,
+						   strlen(arg));
 	if (!strcmp(word, "store"))
 		return store(arg);
 	if (!strcmp(word, "retrieve"))

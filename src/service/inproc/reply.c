@@ -212,7 +212,8 @@ static ssize_t reply_notification(struct inproc *ip, const struct fuse_out_heade
 			err = device_notify(ip->dev, hdr->error, body, len);
 		inproc_not_busy(ip);
 	}
-	if (err < 0 && err != -EINVAL && hdr->error == FUSE_NOTIFY_RETRIEVE && len == sizeof(what)) {
+	if (err < 0 && err != -EINVAL && hdr->error == FUSE_NOTIFY_RETRIEVE &&
+	    len == sizeof(what)) {
 		memcpy(&what, body, sizeof(what));
 		inproc_retrieve_none(&ip->svc, &what);
 		err = 0;
