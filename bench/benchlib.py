@@ -24,11 +24,68 @@ def number(argv, timeout=120):
     return float(subprocess.run(argv, check=True, stdout=subprocess.PIPE, timeout=timeout, text=True).stdout)
 
 
+class LoadError(RuntimeError):
+    """The device does not do what `fusewire bench` wants; its message."""
+
+
 def load(path, rw, file, block, depth, seconds, *options):
     """`fusewire bench` against a device; gives its results."""
     argv = [FUSEWIRE, "bench", "--json", "--rw", rw, "--file", file, "--bs", str(block), "--iodepth", str(depth),
             "--runtime", str(seconds), *options, path]
-    return json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE, timeout=120, text=True).stdout)
+    done = subprocess.run(argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, text=True)
+    if done.returncode:
+        raise LoadError(f"{' '.join(argv)}: {done.stderr}")
+    return json.loads(done.stdout)
+
+
+# Smaller blocks go to random places, as local_load's do.
+SEQUENTIAL_FROM = 128 << 10
+
+
+def mode(op, block):
+    """`fusewire bench`'s word for a read or write of blocks of this size."""
+    return op if block >= SEQUENTIAL_FROM else "rand" + op
+
+
+def rates(local_file, devices, op, block, depth, seconds, turn=0):
+    """Operations per second past all caches of this machine: {side: rate} of "local" and of each of @devices, {side: (socket,
+    file)}; every second @turn in reverse order. Writes end with an fsync(2) whose time counts."""
+    write = op == "write"
+    found = {}
+    for side in ["local", *devices][::-1 if turn % 2 else 1]:
+        if side == "local":
+            found[side] = number([tool("local_load"), local_file, "write-fsync" if write else op, str(block), str(depth),
+                                  str(seconds)])
+        else:
+            path, file = devices[side]
+            found[side] = load(path, mode(op, block), file, block, depth, seconds, "--direct",
+                               *(["--end-fsync"] if write else []))["iops"]
+    return found
+
+
+class Comparison:
+    """Rates of "local" and other sides, round for round; prints medians and ratios within the rounds."""
+
+    def __init__(self, sides):
+        self.sides = list(sides)
+        self.rounds = {}
+
+    def add(self, case, found):
+        self.rounds.setdefault(case, []).append(found)
+
+    def ratios(self, case, side):
+        return [found[side] / found["local"] for found in self.rounds[case]]
+
+    def print_head(self):
+        print(f"{'':30} {'/dev/fuse':>12}" + "".join(f" {side:>12} {'ratio':>6} {'':11}" for side in self.sides))
+
+    def print_row(self, case, name):
+        line = f"{name:30} {median([found['local'] for found in self.rounds[case]]):10,.0f}/s"
+        for side in self.sides:
+            ratios = self.ratios(case, side)
+            line += f" {median([found[side] for found in self.rounds[case]]):10,.0f}/s {median(ratios):6.2f}  " \
+                    f"{min(ratios):4.2f}-{max(ratios):<5.2f}"
+        print(line)
 
 
 def median(values):
@@ -49,8 +106,8 @@ def progress_end():
 
 
 @contextlib.contextmanager
-def device(arguments, cpu=None):
-    """A serving fusewire; gives (socket, pid)."""
+def starting_device(arguments, cpu=None):
+    """A fusewire; gives what waits until it serves and returns (socket, pid)."""
     with tempfile.TemporaryDirectory(prefix="fusewire-bench-") as folder:
         path = os.path.join(folder, "socket")
         ready, write = os.pipe()
@@ -61,13 +118,34 @@ def device(arguments, cpu=None):
         process = subprocess.Popen(argv, pass_fds=[write])
         os.close(write)
         try:
-            if not os.read(ready, 64):
-                raise RuntimeError("fusewire did not start")
-            yield path, process.pid
+            def wait():
+                if not os.read(ready, 64):
+                    raise RuntimeError("fusewire did not start")
+                return path, process.pid
+
+            yield wait
         finally:
             os.close(ready)
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=30)
+
+
+@contextlib.contextmanager
+def device(arguments, cpu=None):
+    """A serving fusewire; gives (socket, pid)."""
+    with starting_device(arguments, cpu) as wait:
+        yield wait()
+
+
+def descendants(pid):
+    """@pid and what it started, and so on."""
+    found = [pid]
+    for one in found:
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{one}/task"):
+                with open(f"/proc/{one}/task/{task}/children", encoding="ascii") as f:
+                    found += [int(child) for child in f.read().split()]
+    return found
 
 
 def cpu_seconds(pid):

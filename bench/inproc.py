@@ -41,21 +41,10 @@ def has_in_process():
     return "--in-process" in told
 
 
-def descendants(pid):
-    """@pid and what it started, and so on."""
-    found = [pid]
-    for one in found:
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{one}/task"):
-                with open(f"/proc/{one}/task/{task}/children") as f:
-                    found += [int(child) for child in f.read().split()]
-    return found
-
-
 def cpu_of(pid):
     """Seconds that @pid and its live descendants have run."""
     total = 0.0
-    for one in descendants(pid):
+    for one in b.descendants(pid):
         with contextlib.suppress(OSError), open(f"/proc/{one}/stat") as f:
             total += sum(int(x) for x in f.read().rsplit(")", 1)[1].split()[11:13])
     return total / os.sysconf("SC_CLK_TCK")
@@ -95,8 +84,7 @@ class Device:
 
     def load(self, op, block, depth):
         before = cpu_of(self.pid)
-        # As local_load: small blocks at random places, large ones in order.
-        done = b.load(self.path, op if block >= 128 << 10 else "rand" + op, self.name, block, depth, self.args.seconds,
+        done = b.load(self.path, b.mode(op, block), self.name, block, depth, self.args.seconds,
                       "--cpu", DRIVER_CPU, *(["--poll"] if self.args.poll else []))
         return done["iops"], (cpu_of(self.pid) - before) / done["requests"] * 1e6
 
@@ -131,8 +119,8 @@ class Virtiofsd(Device):
 
     def load_with_time(self, op, block, depth):
         """It is gone when `fusewire bench` is: that one tells the CPU time."""
-        pids = [x for pid in descendants(self.pid) for x in ("--pid", str(pid))]
-        done = b.load(self.path, op if block >= 128 << 10 else "rand" + op, self.name, block, depth, self.args.seconds,
+        pids = [x for pid in b.descendants(self.pid) for x in ("--pid", str(pid))]
+        done = b.load(self.path, b.mode(op, block), self.name, block, depth, self.args.seconds,
                       "--cpu", DRIVER_CPU, *(["--poll"] if self.args.poll else []), *pids)
         return done["iops"], done["cpu_s_per_million_requests"]["device"]
 

@@ -3,7 +3,7 @@
  * Loads a file on a mounted file system past the page cache: the same requests as fusewire bench sends to a device.
  *
  * Usage: local_load FILE read|write|write-fsync BLOCK_BYTES DEPTH SECONDS [CPU]
- * DEPTH threads each have one O_DIRECT request under way. 4 KiB and other small blocks go to random places,
+ * DEPTH threads each have one O_DIRECT request under way on one open file. 4 KiB and other small blocks go to random places,
  * blocks of 128 KiB and more to consecutive ones. write-fsync: the time of an fsync(2) at the end counts. Prints requests per second.
  */
 #include <errno.h>
@@ -24,7 +24,14 @@
 static const char *path;
 static bool writes, end_fsync;
 static size_t block;
+static int fd;
 static uint64_t nr_blocks, next_block, end_ns, nr_done;
+
+static void __attribute__((noreturn)) fail(const char *why)
+{
+	fprintf(stderr, "local_load: %s: %s\n", path, why);
+	exit(1);
+}
 
 static uint64_t pick_block(uint64_t *rng)
 {
@@ -39,32 +46,21 @@ static uint64_t pick_block(uint64_t *rng)
 static void *load_main(void *arg)
 {
 	uint64_t rng = 88172645463325252ull ^ ((uint64_t)(uintptr_t)arg << 32);
-	int fd = open(path, (writes ? O_WRONLY : O_RDONLY) | O_DIRECT);
 	void *buf = aligned_alloc(4096, block);
 	uint64_t nr = 0;
 
-	if (fd < 0 || !buf) {
-		fprintf(stderr, "local_load: %s: %s\n", path, strerror(errno));
-		exit(1);
-	}
+	if (!buf)
+		fail("no memory");
 	memset(buf, 0x5a, block);
 	while (clock_now_ns() < end_ns) {
 		off_t off = (off_t)(pick_block(&rng) * block);
 		ssize_t n = writes ? pwrite(fd, buf, block, off) : pread(fd, buf, block, off);
 
-		if (n != (ssize_t)block) {
-			fprintf(stderr, "local_load: %s: %s\n", path,
-				n < 0 ? strerror(errno) : "short transfer");
-			exit(1);
-		}
+		if (n != (ssize_t)block)
+			fail(n < 0 ? strerror(errno) : "short transfer");
 		nr++;
 	}
-	if (end_fsync && fsync(fd) < 0) {
-		fprintf(stderr, "local_load: %s: %s\n", path, strerror(errno));
-		exit(1);
-	}
 	__atomic_fetch_add(&nr_done, nr, __ATOMIC_RELAXED);
-	close(fd);
 	free(buf);
 	return NULL;
 }
@@ -100,6 +96,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "local_load: bad arguments, or no such file: %s\n", path);
 		return 2;
 	}
+	fd = open(path, (writes ? O_RDWR : O_RDONLY) | O_DIRECT);
+	if (fd < 0)
+		fail(strerror(errno));
 	nr_blocks = (uint64_t)st.st_size / block;
 	begin = clock_now_ns();
 	end_ns = begin + (uint64_t)(strtod(argv[5], NULL) * 1e9);
@@ -109,6 +108,8 @@ int main(int argc, char **argv)
 	}
 	for (unsigned long i = 0; i < depth; i++)
 		pthread_join(threads[i], NULL);
+	if (end_fsync && fsync(fd) < 0)
+		fail(strerror(errno));
 	printf("%.1f\n", (double)nr_done * 1e9 / (double)(clock_now_ns() - begin));
 	return 0;
 }

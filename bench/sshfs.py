@@ -21,7 +21,7 @@ from sshd import Sshd  # noqa: E402
 
 CASES = [(op, block, depth) for op in ("read", "write") for block in (4096, 1 << 20) for depth in (1, 16)]
 SYNC_CASES = [("write", 4096, depth) for depth in (1, 16)]
-WAYS = ("never", "always")
+WAYS = {"never": "channel", "always": "in-process"}
 FILE_BYTES = 64 << 20
 
 
@@ -35,27 +35,13 @@ class Sides:
         subprocess.run(sshd.sshfs_command(data, self.mnt, *options), check=True)
         stack.callback(subprocess.run, ["fusermount3", "-u", self.mnt], check=True)
         daemon = sshd.sshfs_command(data, unused, *options, "-f")
-        self.paths = {way: stack.enter_context(b.device(["run", "--in-process", way, "--"] + daemon))[0] for way in WAYS}
-        self.results = {}
+        self.paths = {side: stack.enter_context(b.device(["run", "--in-process", way, "--"] + daemon))[0]
+                      for way, side in WAYS.items()}
+        self.comparison = b.Comparison(WAYS.values())
 
     def measure(self, case, seconds):
-        op, block, depth = case
-        results = self.results.setdefault(case, {"local": [], **{way: [] for way in WAYS}})
-        results["local"].append(b.number([b.tool("local_load"), os.path.join(self.mnt, "file"),
-                                          "write-fsync" if op == "write" else op, str(block), str(depth), seconds]))
-        # As local_load: small blocks at random places, large ones in order.
-        rw = op if block >= 128 << 10 else "rand" + op
-        for way, path in self.paths.items():
-            results[way].append(b.load(path, rw, "file", block, depth, seconds,
-                                       *(["--end-fsync"] if op == "write" else []))["iops"])
-
-
-def print_row(name, results):
-    line = f"{name:30} {b.median(results['local']):10,.0f}/s"
-    for way in WAYS:
-        ratios = [c / l for c, l in zip(results[way], results["local"])]
-        line += f" {b.median(results[way]):10,.0f}/s {b.median(ratios):6.2f}  {min(ratios):4.2f}-{max(ratios):<5.2f}"
-    print(line)
+        self.comparison.add(case, b.rates(os.path.join(self.mnt, "file"), {side: (path, "file") for side, path in self.paths.items()},
+                                          *case, seconds))
 
 
 def main():
@@ -76,10 +62,10 @@ def main():
                 sides.measure(case, seconds)
     b.progress_end()
     print(b.machine_line())
-    print(f"{'':30} {'/dev/fuse':>12} {'channel':>12} {'ratio':>6} {'':11} {'in-process':>12} {'ratio':>6}")
+    usual.comparison.print_head()
     for sides, label in ((usual, ""), (sync, "sync ")):
-        for case, results in sides.results.items():
-            print_row(f"{label}{case[0]} {case[1] >> 10} KiB, depth {case[2]}", results)
+        for case in sides.comparison.rounds:
+            sides.comparison.print_row(case, f"{label}{case[0]} {case[1] >> 10} KiB, depth {case[2]}")
 
 
 main()

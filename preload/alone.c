@@ -212,6 +212,14 @@ ssize_t alone_read(const struct iovec *iov, unsigned int nr, bool nonblock)
 	return gate_read(gate, iov, nr, nonblock);
 }
 
+struct service *alone_service(void)
+{
+	struct gate *gate = __atomic_load_n(&alone.gate, __ATOMIC_ACQUIRE);
+	struct worker *worker = gate ? gate_worker(gate) : NULL;
+
+	return worker ? worker_service(worker) : NULL;
+}
+
 static void begin_poll(struct gate *gate)
 {
 	struct worker *worker = gate_worker(gate);

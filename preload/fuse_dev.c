@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "marks.h"
 #include "real.h"
+#include "service/inproc/inproc.h"
 #include "worker/attach.h"
 
 /* Bytes of the largest message to a daemon: 1 MiB of WRITE and what comes before it. */
@@ -80,6 +81,17 @@ ssize_t fuse_dev_write_pipe(int fd, int pipe_fd, size_t len, unsigned int flags)
 		n = n < 0 ? -errno : n;
 	}
 	return n;
+}
+
+struct service *fuse_dev_service(void)
+{
+	return way == FUSE_DEV_ALONE ? alone_service() : run_service();
+}
+
+ssize_t fuse_dev_read_loan(struct service *svc, int fd, const struct iovec *iov,
+			   struct inproc_loan *loan)
+{
+	return inproc_read_loan(svc, iov, 1, mark_of(fd) & MARK_NONBLOCK, loan);
 }
 
 static ssize_t pipe_write_all(int pipe_fd, const char *buf, size_t len)

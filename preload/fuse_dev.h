@@ -10,6 +10,9 @@
 
 #include "base/compiler.h"
 
+struct inproc_loan;
+struct service;
+
 /** enum fuse_dev_way - who stands behind the descriptors. */
 enum fuse_dev_way {
 	FUSE_DEV_OFF, /* nobody: every call goes to libc */
@@ -30,6 +33,14 @@ ssize_t fuse_dev_write(int fd, const struct iovec *iov, unsigned int nr);
 ssize_t fuse_dev_write_pipe(int fd, int pipe_fd, size_t len, unsigned int flags);
 /** fuse_dev_read_pipe() - splice(2) out of @fd. */
 ssize_t fuse_dev_read_pipe(int fd, int pipe_fd, size_t len);
+/**
+ * fuse_dev_service() - what serves the daemon: inproc.
+ * Return: NULL before it does, and in the channel
+ */
+struct service *fuse_dev_service(void);
+/** fuse_dev_read_loan() - inproc_read_loan() of @svc, fuse_dev_service(), in one segment. A cancellation point. */
+ssize_t fuse_dev_read_loan(struct service *svc, int fd, const struct iovec *iov,
+			   struct inproc_loan *loan);
 /** fuse_dev_poll() - the daemon is about to poll @fd, in whatever way. */
 void fuse_dev_poll(int fd);
 /** fuse_dev_closed() - the last descriptor is about to be closed. */
@@ -51,6 +62,8 @@ ssize_t run_read(int fd, const struct iovec *iov, unsigned int nr, bool nonblock
 ssize_t run_write(int fd, const struct iovec *iov, unsigned int nr);
 /** run_write_pipe() - fuse_dev_write_pipe() with FUSE_DEV_RUN. Return: also -ENOTSUP: not served from here, let libc do it. */
 ssize_t run_write_pipe(int pipe_fd, size_t len);
+/** run_service() - fuse_dev_service() with FUSE_DEV_RUN. */
+struct service *run_service(void);
 /** run_poll() - fuse_dev_poll() with FUSE_DEV_RUN. */
 void run_poll(int fd);
 /** run_closed() - fuse_dev_closed() with FUSE_DEV_RUN. */
@@ -70,6 +83,8 @@ ssize_t alone_read(const struct iovec *iov, unsigned int nr, bool nonblock);
 ssize_t alone_write(const struct iovec *iov, unsigned int nr);
 /** alone_write_pipe() - fuse_dev_write_pipe() with FUSE_DEV_ALONE. */
 ssize_t alone_write_pipe(int pipe_fd, size_t len);
+/** alone_service() - fuse_dev_service() with FUSE_DEV_ALONE. */
+struct service *alone_service(void);
 /** alone_poll() - fuse_dev_poll() with FUSE_DEV_ALONE. */
 void alone_poll(void);
 /** alone_closed() - fuse_dev_closed() with FUSE_DEV_ALONE. */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "fuse_dev.h"
+#include "fuse_pipe.h"
 #include "launch/mount_options.h"
 #include "marks.h"
 #include "real.h"
@@ -137,7 +138,7 @@ interposed ssize_t recvmsg(int sock, struct msghdr *msg, int flags)
 
 interposed int close(int fd)
 {
-	if (marked(fd) && unmark(fd))
+	if (mark_of(fd) && unmark(fd))
 		fuse_dev_closed();
 	return REAL(close)(fd);
 }
@@ -146,7 +147,7 @@ interposed int dup(int fd)
 {
 	int to = REAL(dup)(fd);
 
-	if (to >= 0 && marked(fd))
+	if (to >= 0 && mark_of(fd))
 		mark_copy(fd, to);
 	return to;
 }
@@ -155,7 +156,7 @@ interposed int dup2(int fd, int to)
 {
 	int ret = REAL(dup2)(fd, to);
 
-	if (ret >= 0 && fd != to && (marked(fd) || marked(to)))
+	if (ret >= 0 && fd != to && (mark_of(fd) || mark_of(to)))
 		mark_copy(fd, to);
 	return ret;
 }
@@ -164,30 +165,74 @@ interposed int dup3(int fd, int to, int flags)
 {
 	int ret = REAL(dup3)(fd, to, flags);
 
-	if (ret >= 0 && (marked(fd) || marked(to)))
+	if (ret >= 0 && (mark_of(fd) || mark_of(to)))
 		mark_copy(fd, to);
+	return ret;
+}
+
+interposed int pipe(int fds[2])
+{
+	int ret = REAL(pipe)(fds);
+
+	if (ret == 0 && fuse_dev_way() != FUSE_DEV_OFF)
+		fuse_pipe_made(fds, __builtin_return_address(0));
+	return ret;
+}
+
+interposed int pipe2(int fds[2], int flags)
+{
+	int ret = REAL(pipe2)(fds, flags);
+
+	if (ret == 0 && fuse_dev_way() != FUSE_DEV_OFF)
+		fuse_pipe_made(fds, __builtin_return_address(0));
 	return ret;
 }
 
 static int after_fcntl(int fd, int cmd, void *arg, int ret)
 {
-	if (ret < 0 || !marked(fd))
+	if (ret < 0 || !mark_of(fd))
 		return ret;
 	if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)
 		mark_copy(fd, ret);
-	else if (cmd == F_SETFL)
+	else if (cmd == F_SETFL && marked(fd))
 		mark_set_nonblock(fd, (uintptr_t)arg & O_NONBLOCK);
 	return ret;
+}
+
+/* Of a pipe of libfuse's. Return: -ENOTSUP: it is the kernel's to do. */
+static int pipe_fcntl(int fd, int cmd, const void *arg)
+{
+	if (cmd == F_SETPIPE_SZ)
+		return fuse_pipe_resize(fd, (uintptr_t)arg & UINT32_MAX);
+	return cmd == F_GETPIPE_SZ ? fuse_pipe_size(fd) : -ENOTSUP;
+}
+
+/* Is @ret the result? Then it is as libc has it. */
+static bool is_result(int *ret)
+{
+	if (*ret == -ENOTSUP)
+		return false;
+	if (*ret < 0) {
+		errno = -*ret;
+		*ret = -1;
+	}
+	return true;
 }
 
 interposed int fcntl(int fd, int cmd, ...)
 {
 	va_list ap;
 	void *arg;
+	int ret;
 
 	va_start(ap, cmd);
 	arg = va_arg(ap, void *);
 	va_end(ap);
+	if (unlikely(mark_of(fd) & MARK_PIPE)) {
+		ret = pipe_fcntl(fd, cmd, arg);
+		if (is_result(&ret))
+			return ret;
+	}
 	return after_fcntl(fd, cmd, arg, REAL(fcntl)(fd, cmd, arg));
 }
 
@@ -195,10 +240,16 @@ interposed int fcntl64(int fd, int cmd, ...)
 {
 	va_list ap;
 	void *arg;
+	int ret;
 
 	va_start(ap, cmd);
 	arg = va_arg(ap, void *);
 	va_end(ap);
+	if (unlikely(mark_of(fd) & MARK_PIPE)) {
+		ret = pipe_fcntl(fd, cmd, arg);
+		if (is_result(&ret))
+			return ret;
+	}
 	return after_fcntl(fd, cmd, arg, REAL(fcntl64)(fd, cmd, arg));
 }
 
@@ -214,6 +265,14 @@ interposed int ioctl(int fd, unsigned long request, ...)
 	/* All descriptors of ours are of one file system: a clone is one already. */
 	if (marked(fd) && request == FUSE_DEV_IOC_CLONE && fuse_dev_way() == FUSE_DEV_ALONE)
 		return 0;
+	if (unlikely(mark_of(fd) & MARK_PIPE) && request == FIONREAD) {
+		ret = fuse_pipe_bytes(fd);
+		if (ret >= 0)
+			*(int *)arg = ret;
+		ret = min_of(ret, 0);
+		if (is_result(&ret))
+			return ret;
+	}
 	ret = REAL(ioctl)(fd, request, arg);
 	if (ret == 0 && marked(fd) && request == FIONBIO)
 		mark_set_nonblock(fd, *(int *)arg);

@@ -7,10 +7,12 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+#include <limits.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "fuse_dev.h"
+#include "fuse_pipe.h"
 #include "marks.h"
 #include "real.h"
 
@@ -33,46 +35,115 @@ static ssize_t result(ssize_t n)
 	return -1;
 }
 
-static ssize_t read_one(int fd, void *buf, size_t len)
+/* A call on a pipe of libfuse's. Return: it was ours to do, and *@ret is the result; else it is the kernel's. */
+static bool is_result(ssize_t *ret)
 {
-	const struct iovec iov = { .iov_base = buf, .iov_len = len };
+	if (*ret == -ENOTSUP)
+		return false;
+	*ret = result(*ret);
+	return true;
+}
 
-	return result(fuse_dev_read(fd, &iov, 1));
+/* Return: as is_result(). */
+static bool read_marked(int fd, const struct iovec *iov, int nr, ssize_t *ret)
+{
+	const uint8_t mark = mark_of(fd);
+
+	if (likely(!mark) || nr <= 0)
+		return false;
+	*ret = mark & MARK_FUSE ? fuse_dev_read(fd, iov, (unsigned int)nr)
+				: fuse_pipe_read(fd, iov, (unsigned int)nr);
+	return is_result(ret);
+}
+
+static bool write_marked(int fd, const struct iovec *iov, int nr, ssize_t *ret)
+{
+	const uint8_t mark = mark_of(fd);
+
+	if (likely(!mark) || nr <= 0)
+		return false;
+	*ret = mark & MARK_FUSE ? fuse_dev_write(fd, iov, (unsigned int)nr)
+				: fuse_pipe_write(fd, iov, (unsigned int)nr);
+	return is_result(ret);
 }
 
 interposed ssize_t read(int fd, void *buf, size_t len)
 {
-	return marked(fd) ? read_one(fd, buf, len) : REAL(read)(fd, buf, len);
+	const struct iovec iov = { .iov_base = buf, .iov_len = len };
+	ssize_t ret;
+
+	return read_marked(fd, &iov, 1, &ret) ? ret : REAL(read)(fd, buf, len);
 }
 
 interposed ssize_t __read_chk(int fd, void *buf, size_t len, size_t buf_len)
 {
-	return marked(fd) && len <= buf_len ? read_one(fd, buf, len)
-					    : REAL(__read_chk)(fd, buf, len, buf_len);
+	const struct iovec iov = { .iov_base = buf, .iov_len = len };
+	ssize_t ret;
+
+	return len <= buf_len && read_marked(fd, &iov, 1, &ret)
+		       ? ret
+		       : REAL(__read_chk)(fd, buf, len, buf_len);
 }
 
 interposed ssize_t readv(int fd, const struct iovec *iov, int nr)
 {
-	return marked(fd) && nr > 0 ? result(fuse_dev_read(fd, iov, (unsigned int)nr))
-				    : REAL(readv)(fd, iov, nr);
+	ssize_t ret;
+
+	return read_marked(fd, iov, nr, &ret) ? ret : REAL(readv)(fd, iov, nr);
 }
 
 interposed ssize_t write(int fd, const void *buf, size_t len)
 {
 	const struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+	ssize_t ret;
 
-	return marked(fd) ? result(fuse_dev_write(fd, &iov, 1)) : REAL(write)(fd, buf, len);
+	return write_marked(fd, &iov, 1, &ret) ? ret : REAL(write)(fd, buf, len);
 }
 
 interposed ssize_t writev(int fd, const struct iovec *iov, int nr)
 {
-	return marked(fd) && nr > 0 ? result(fuse_dev_write(fd, iov, (unsigned int)nr))
-				    : REAL(writev)(fd, iov, nr);
+	ssize_t ret;
+
+	return write_marked(fd, iov, nr, &ret) ? ret : REAL(writev)(fd, iov, nr);
+}
+
+interposed ssize_t vmsplice(int fd, const struct iovec *iov, size_t nr, unsigned int flags)
+{
+	ssize_t ret;
+
+	if (unlikely(mark_of(fd) & MARK_PIPE) && nr <= UIO_MAXIOV) {
+		ret = fuse_pipe_vmsplice(fd, iov, (unsigned int)nr);
+		if (is_result(&ret))
+			return ret;
+	}
+	return REAL(vmsplice)(fd, iov, nr, flags);
+}
+
+/* One of both is a pipe of libfuse's. */
+static ssize_t splice_pipe(int in, off64_t *off_in, int out, off64_t *off_out, size_t len)
+{
+	if (mark_of(out) & MARK_PIPE) {
+		if (off_out)
+			return -ESPIPE;
+		return marked(in) ? fuse_pipe_receive(out, in, len)
+				  : fuse_pipe_from_file(out, in, off_in, len);
+	}
+	if (off_in)
+		return -ESPIPE;
+	return marked(out) ? fuse_pipe_reply(in, out, len)
+			   : fuse_pipe_to_file(in, out, off_out, len);
 }
 
 interposed ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t len,
 			  unsigned int flags)
 {
+	ssize_t ret;
+
+	if (unlikely((mark_of(in) | mark_of(out)) & MARK_PIPE)) {
+		ret = splice_pipe(in, off_in, out, off_out, len);
+		if (is_result(&ret))
+			return ret;
+	}
 	if (marked(out) && !off_in)
 		return result(fuse_dev_write_pipe(out, in, len, flags));
 	if (marked(in) && !off_out)

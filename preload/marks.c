@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "fuse_pipe.h"
 #include "real.h"
 
 uint8_t marks[MARKS_MAX];
@@ -18,30 +19,39 @@ unsigned int marks_nr;
 void mark(int fd)
 {
 	int flags = REAL(fcntl)(fd, F_GETFL);
-	uint8_t is = MARK_FUSE;
+	uint8_t is = MARK_FUSE, was;
 
 	if ((unsigned int)fd >= MARKS_MAX)
 		return;
 	if (flags >= 0 && (flags & O_NONBLOCK))
 		is |= MARK_NONBLOCK;
-	if (!__atomic_exchange_n(&marks[fd], is, __ATOMIC_ACQ_REL))
+	was = __atomic_exchange_n(&marks[fd], is, __ATOMIC_ACQ_REL);
+	if (was & MARK_PIPE)
+		fuse_pipe_closed(fd);
+	if (!(was & MARK_FUSE))
 		__atomic_add_fetch(&marks_nr, 1, __ATOMIC_ACQ_REL);
 }
 
 bool unmark(int fd)
 {
-	if ((unsigned int)fd >= MARKS_MAX || !READ_ONCE(marks[fd]) ||
-	    !__atomic_exchange_n(&marks[fd], 0, __ATOMIC_ACQ_REL))
+	uint8_t was = mark_of(fd) ? __atomic_exchange_n(&marks[fd], 0, __ATOMIC_ACQ_REL) : 0;
+
+	if (was & MARK_PIPE)
+		fuse_pipe_closed(fd);
+	if (!(was & MARK_FUSE))
 		return false;
 	return __atomic_sub_fetch(&marks_nr, 1, __ATOMIC_ACQ_REL) == 0;
 }
 
 void mark_copy(int from, int to)
 {
+	if (from == to)
+		return;
+	unmark(to);
 	if (marked(from))
 		mark(to);
-	else
-		unmark(to);
+	else if (mark_of(from) & MARK_PIPE)
+		fuse_pipe_dup(from, to);
 }
 
 void mark_set_nonblock(int fd, bool on)

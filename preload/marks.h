@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Which of the process's descriptors stand for /dev/fuse. All others are none of our business: for them an interposed call
+ * Which of the process's descriptors stand for /dev/fuse, and which are pipes of its library. All others are none of our business: for them an interposed call
  * costs one load.
  */
 #ifndef FUSEWIRE_PRELOAD_MARKS_H
@@ -14,21 +14,29 @@
 enum {
 	MARK_FUSE = 1,
 	MARK_NONBLOCK = 2,
+	MARK_PIPE = 4, /* not /dev/fuse, but a pipe that libfuse has made (fuse_pipe.h) */
+	MARK_PIPE_END = 8, /* where it is written */
 };
 
 extern uint8_t marks[MARKS_MAX];
-/** marks_nr - descriptors that are marked. */
+/** marks_nr - descriptors that stand for /dev/fuse. */
 extern unsigned int marks_nr;
+
+/** mark_of() - what is known of @fd; 0: nothing. */
+static inline uint8_t mark_of(int fd)
+{
+	return likely((unsigned int)fd < MARKS_MAX) ? READ_ONCE(marks[fd]) : 0;
+}
 
 /** marked() - does @fd stand for /dev/fuse? */
 static inline bool marked(int fd)
 {
-	return unlikely((unsigned int)fd < MARKS_MAX && READ_ONCE(marks[fd]));
+	return unlikely(mark_of(fd) & MARK_FUSE);
 }
 
 /** mark() - @fd stands for /dev/fuse; notes whether it blocks. */
 void mark(int fd);
-/** unmark() - @fd was, or is about to be, closed. Return: it was the last that was marked. */
+/** unmark() - @fd was, or is about to be, closed. Return: it was the last that stood for /dev/fuse. */
 bool unmark(int fd);
 /** mark_copy() - @to became a duplicate of @from, whatever it was before. */
 void mark_copy(int from, int to);

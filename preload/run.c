@@ -334,6 +334,11 @@ ssize_t run_write_pipe(int pipe_fd, size_t len)
 	return inproc_write_pipe(worker_service(run.worker), pipe_fd, len);
 }
 
+struct service *run_service(void)
+{
+	return likely(run_state() == RUN_ATTACHED) ? worker_service(run.worker) : NULL;
+}
+
 void run_poll(int fd)
 {
 	if (__atomic_exchange_n(&run.polled, true, __ATOMIC_SEQ_CST))

@@ -190,6 +190,8 @@ void bridge_stop(struct bridge *b)
 {
 	bool lost, drained;
 
+	/* A thread that always finds work never looks at the descriptor. */
+	WRITE_ONCE(b->stopping, true);
 	fd_signal(b->stop_fd);
 	for (unsigned int i = 0; i < b->config.nr_request_queues; i++) {
 		if (b->queues[i].running)

@@ -153,6 +153,7 @@ struct bridge_notify {
  * @stop_fd: readable when the threads shall end; nobody drains it
  * @state: enum bridge_state; the first that leaves BRIDGE_RUNNING wins
  * @why: see bridge_why(); set before the owner looks at @state
+ * @stopping: the threads shall end
  * @started: the device answered INIT
  */
 struct bridge {
@@ -165,6 +166,7 @@ struct bridge {
 	int stop_fd;
 	int state;
 	const char *why;
+	bool stopping;
 	bool started;
 };
 

@@ -62,14 +62,14 @@ static bool spin(struct bridge_queue *q)
 	return false;
 }
 
-/* Return: 0, or -ESHUTDOWN when the bridge ends. */
+/* Return: 0; -ESHUTDOWN when the bridge ends; -ENODEV at unmount. */
 static int sleep_until_work(struct bridge_queue *q)
 {
 	struct pollfd pfds[4] = {
 		{ .fd = q->bridge->stop_fd, .events = POLLIN },
 		{ .fd = q->ring->call_fd, .events = POLLIN },
-		/* Without a slot only a reply helps. */
-		{ .fd = bridge_can_take(q) ? q->fuse_fd : -1, .events = POLLIN },
+		/* Without a slot only a reply helps, but the end of the mount (POLLERR) shows. */
+		{ .fd = q->fuse_fd, .events = bridge_can_take(q) ? POLLIN : 0 },
 		/* Signalled while INTERRUPTs are under way. */
 		{ .fd = bridge_queue_is_first(q) ? q->bridge->hiprio.ring->call_fd : -1,
 		  .events = POLLIN },
@@ -82,6 +82,8 @@ static int sleep_until_work(struct bridge_queue *q)
 		else if ((pfds[1].revents && fd_drain_signal(pfds[1].fd) < 0) ||
 			 (pfds[3].revents && fd_drain_signal(pfds[3].fd) < 0))
 			err = -ESHUTDOWN;
+		if (err == 0 && pfds[2].revents & POLLERR)
+			err = -ENODEV;
 		if (pfds[0].revents)
 			err = -ESHUTDOWN;
 	}
@@ -91,7 +93,7 @@ static int sleep_until_work(struct bridge_queue *q)
 
 static bool shall_stop(const struct bridge_queue *q)
 {
-	return READ_ONCE(q->bridge->state) != BRIDGE_RUNNING;
+	return READ_ONCE(q->bridge->stopping) || READ_ONCE(q->bridge->state) != BRIDGE_RUNNING;
 }
 
 static void *queue_thread(void *arg)

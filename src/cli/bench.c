@@ -33,6 +33,7 @@ enum bench_option {
 	OPTION_RUNTIME,
 	OPTION_VERIFY,
 	OPTION_END_FSYNC,
+	OPTION_DIRECT,
 	OPTION_POLL,
 	OPTION_EVENT,
 	OPTION_PACKED,
@@ -53,6 +54,7 @@ static const struct option bench_options[] = {
 	{ "runtime", required_argument, NULL, OPTION_RUNTIME },
 	{ "verify", no_argument, NULL, OPTION_VERIFY },
 	{ "end-fsync", no_argument, NULL, OPTION_END_FSYNC },
+	{ "direct", no_argument, NULL, OPTION_DIRECT },
 	{ "poll", no_argument, NULL, OPTION_POLL },
 	{ "event", no_argument, NULL, OPTION_EVENT },
 	{ "packed", no_argument, NULL, OPTION_PACKED },
@@ -84,6 +86,7 @@ static void bench_help(void)
 	       "  --verify               write a pattern and check it; destroys the file's "
 	       "contents\n"
 	       "  --end-fsync            fsync the file at the end; the time for it counts\n"
+	       "  --direct               open the file with O_DIRECT\n"
 	       "  --poll                 spin for replies instead of sleeping on an eventfd "
 	       "(--event)\n"
 	       "  --packed               packed rings\n"
@@ -218,6 +221,9 @@ static int parse_option(struct bench_options *o, int option, const char *arg)
 	case OPTION_END_FSYNC:
 		o->end_fsync = true;
 		return 0;
+	case OPTION_DIRECT:
+		o->direct = true;
+		return 0;
 	case OPTION_POLL:
 	case OPTION_EVENT:
 		o->busy_poll = option == OPTION_POLL;
@@ -247,6 +253,10 @@ static int check_options(const struct bench_options *o)
 	}
 	if (o->end_fsync && !bench_writes(o->rw)) {
 		cli_error("--end-fsync is for modes that write data, not for %s", o->rw_name);
+		return -EINVAL;
+	}
+	if (o->direct && !bench_is_data(o->rw)) {
+		cli_error("--direct is for modes that read or write data, not for %s", o->rw_name);
 		return -EINVAL;
 	}
 	if (o->verify && o->block % 8) {

@@ -45,6 +45,7 @@ struct bench_options {
 	uint64_t runtime_ns;
 	bool verify;
 	bool end_fsync;
+	bool direct;
 	bool busy_poll;
 	bool packed;
 	bool json;

@@ -27,6 +27,12 @@ static const char *file_name(const struct bench *b)
 	return b->opt.file ? b->opt.file : FILE_DEFAULT;
 }
 
+/* Of open(2), as a guest's process gives them. */
+static int open_flags(const struct bench *b, bool writes)
+{
+	return (writes ? O_RDWR : O_RDONLY) | (b->opt.direct ? O_DIRECT : 0);
+}
+
 static int fail(const char *what, const char *name, int err)
 {
 	cli_error("cannot %s '%s': %s", what, name, strerror(-err));
@@ -35,7 +41,8 @@ static int fail(const char *what, const char *name, int err)
 
 static int create_file(struct bench *b, struct fuse_queue *q)
 {
-	int err = fuse_op_create(q, b->parent, b->name, 0644, O_RDWR | O_EXCL, &b->nodeid, &b->fh);
+	int err = fuse_op_create(q, b->parent, b->name, 0644, open_flags(b, true) | O_EXCL,
+				 &b->nodeid, &b->fh);
 
 	if (err < 0) {
 		cli_error("'%s' is not there, and the device does not create it: %s", file_name(b),
@@ -72,7 +79,7 @@ static int find_file(struct bench *b, struct fuse_queue *q)
 			  FILE_DEFAULT);
 		return -1;
 	}
-	err = fuse_op_open(q, b->nodeid, writes_file(b) ? O_RDWR : O_RDONLY, &b->fh);
+	err = fuse_op_open(q, b->nodeid, open_flags(b, writes_file(b)), &b->fh);
 	if (err < 0)
 		return fail("open", file_name(b), err);
 	b->opened = true;
@@ -207,7 +214,7 @@ int bench_close(struct bench *b)
 				q, b->nodeid,
 				b->workers[i / b->opt.depth].slots[i % b->opt.depth].fh);
 	} else if (b->opened) {
-		err = fuse_op_release(q, b->nodeid, b->fh, O_RDWR);
+		err = fuse_op_release(q, b->nodeid, b->fh, open_flags(b, true));
 	}
 	/* The kernel ignores what RELEASE answers; a device without handles says ENOSYS. */
 	return err == -EPIPE || err == -ETIMEDOUT || err == -EBADMSG

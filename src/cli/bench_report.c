@@ -63,9 +63,11 @@ static void report_json(const struct bench *b, double iops, double mb)
 	       "\"%s\", \"wait\": \"%s\"",
 	       o->rw_name, o->block, o->depth, o->nr_queues, o->packed ? "packed" : "split",
 	       o->busy_poll ? "poll" : "event");
-	printf(", \"range_bytes\": %llu, \"verified\": %s, \"end_fsync\": %s, \"interrupted\": %s",
+	printf(", \"range_bytes\": %llu, \"verified\": %s, \"end_fsync\": %s, \"direct\": %s, "
+	       "\"interrupted\": %s",
 	       (unsigned long long)b->range, o->verify ? "true" : "false",
-	       o->end_fsync ? "true" : "false", b->interrupted ? "true" : "false");
+	       o->end_fsync ? "true" : "false", o->direct ? "true" : "false",
+	       b->interrupted ? "true" : "false");
 	printf(", \"fuse_minor\": %u, \"seconds\": %.6f, \"operations\": %llu, \"requests\": %llu, "
 	       "\"bytes\": %llu",
 	       fuse_client_minor(b->client), (double)b->elapsed_ns / 1e9,

@@ -147,8 +147,11 @@ static int mount_loop(struct mount *m)
 		return CLI_OK;
 	}
 	bridge_stop(m->bridge);
-	if (bridge_state(m->bridge) == BRIDGE_UNMOUNTED)
+	if (bridge_state(m->bridge) == BRIDGE_UNMOUNTED) {
+		/* Or the connection was aborted, as `umount -f` does before it finds files open. */
+		mount_point_unmount_dead(&m->point);
 		return CLI_OK;
+	}
 	cli_error("%s; %s is unmounted", bridge_why(m->bridge), m->point.path);
 	mount_point_unmount(&m->point);
 	return CLI_FAILED;

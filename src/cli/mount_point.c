@@ -13,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -267,4 +268,13 @@ void mount_point_unmount(const struct mount_point *mp)
 		cli_error("cannot unmount %s: %s", mp->path, strerror(errno));
 	if (mp->helper && run_helper(argv, -1) != 0)
 		cli_error("cannot unmount %s: fusermount3 failed", mp->path);
+}
+
+void mount_point_unmount_dead(const struct mount_point *mp)
+{
+	struct statfs st;
+
+	/* What somebody mounted there meanwhile may have our device number, but answers. */
+	if (statfs(mp->path, &st) < 0 && errno == ENOTCONN)
+		mount_point_unmount(mp);
 }

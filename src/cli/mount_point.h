@@ -42,4 +42,7 @@ int must_check mount_point_mount(struct mount_point *mp, const char *path, const
  */
 void mount_point_unmount(const struct mount_point *mp);
 
+/** mount_point_unmount_dead() - take away what is left where the kernel ended the connection, and not the mount. Context: as above. */
+void mount_point_unmount_dead(const struct mount_point *mp);
+
 #endif

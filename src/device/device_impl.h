@@ -31,7 +31,7 @@
 enum request_state {
 	REQUEST_FREE,
 	REQUEST_ACTIVE, /* the service, or the control thread, has it; the driver waits */
-	REQUEST_WRITING, /* its reply is being put into driver memory: short, never waits */
+	REQUEST_WRITING, /* driver memory is being written, for good or by request_fill_begin(): short, never waits */
 	REQUEST_ABANDONED, /* as ACTIVE, but the driver got an error already: it must not be touched */
 };
 
@@ -110,7 +110,7 @@ struct queue {
 	/* Under push_lock. */
 	pthread_mutex_t push_lock cache_aligned;
 	pthread_cond_t drain_cond;
-	struct request *free_remote;
+	struct request *free_remote; /* atomic: added to under the lock, taken without */
 	uint64_t done;
 	unsigned int nr_by_control; /* of those not done: INIT, DESTROY */
 	bool draining;

@@ -32,6 +32,8 @@
 #define QUEUE_STACK_BYTES (256u << 10)
 /* First step of the adaptive poll time. */
 #define POLL_FIRST_NS (4 * NSEC_PER_USEC)
+/* How long a request that is being written when its queue stops is left alone, before it is looked at again. */
+#define QUEUE_WRITING_NS (10 * NSEC_PER_MSEC)
 
 static __thread struct queue *current_queue;
 
@@ -656,9 +658,10 @@ static void queue_drain(struct queue *q)
 	if (q->done != q->popped) {
 		log_warn("queue %u: %llu requests had no answer when the queue stopped: failed",
 			 q->index, (unsigned long long)(q->popped - q->done));
-		queue_abandon_all(q, false, -EIO);
-		/* What is left is being written this moment. */
-		queue_wait_idle(q, UINT64_MAX, QUEUE_IDLE);
+		/* What is left is being written this moment; after request_fill_end() it is still to be abandoned. */
+		do {
+			queue_abandon_all(q, false, -EIO);
+		} while (!queue_wait_below(q, clock_now_ns() + QUEUE_WRITING_NS, 0));
 	}
 }
 

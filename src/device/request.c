@@ -82,27 +82,66 @@ static bool request_has_reply(const struct request *req)
 	return req->fuse.op->reply != FUSE_REPLY_NONE;
 }
 
+/* What other threads freed. Acquire: pairs with request_free_remote(). */
+static struct request *request_take_remote(struct queue *q)
+{
+	if (!__atomic_load_n(&q->free_remote, __ATOMIC_RELAXED))
+		return NULL;
+	return __atomic_exchange_n(&q->free_remote, NULL, __ATOMIC_ACQUIRE);
+}
+
+/* Under push_lock: nobody else adds; the taking thread may take all at any moment. */
+static void request_free_remote(struct queue *q, struct request *req)
+{
+	struct request *head = __atomic_load_n(&q->free_remote, __ATOMIC_RELAXED);
+
+	do
+		req->next = head;
+	while (!__atomic_compare_exchange_n(&q->free_remote, &head, req, true, __ATOMIC_RELEASE,
+					    __ATOMIC_RELAXED));
+}
+
+/* A slot that was never used, if there is one. */
+static struct request *request_take_fresh(struct queue *q)
+{
+	struct request *req;
+
+	if (q->nr_slots_used == q->nr_slots)
+		return NULL;
+	req = &q->slots[q->nr_slots_used];
+	req->slot = q->nr_slots_used;
+	WRITE_ONCE(q->nr_slots_used, req->slot + 1);
+	req->queue = q;
+	req->dev = q->dev;
+	req->next = NULL;
+	return req;
+}
+
+/* Nothing is free: whoever frees the next shall wake us, unless one was freed this moment. */
+static struct request *request_starve(struct queue *q)
+{
+	struct request *req;
+
+	pthread_mutex_lock(&q->push_lock);
+	req = request_take_remote(q);
+	q->starved = !req;
+	pthread_mutex_unlock(&q->push_lock);
+	return req;
+}
+
 struct request *request_alloc(struct queue *q)
 {
 	struct request *req = q->free_local;
 
-	if (!req && q->nr_slots_used < q->nr_slots) {
-		/* A fresh slot: the pool's memory is touched only as far as it was ever needed. */
-		req = &q->slots[q->nr_slots_used];
-		req->slot = q->nr_slots_used;
-		WRITE_ONCE(q->nr_slots_used, req->slot + 1);
-		req->queue = q;
-		req->dev = q->dev;
-		req->next = NULL;
-	} else if (!req) {
-		pthread_mutex_lock(&q->push_lock);
-		req = q->free_remote;
-		q->free_remote = NULL;
-		q->starved = !req;
-		pthread_mutex_unlock(&q->push_lock);
-		if (!req)
-			return NULL;
-	}
+	/* Used ones first: they are warm in the cache, and memory is touched only as far as it is ever needed. */
+	if (!req)
+		req = request_take_remote(q);
+	if (!req)
+		req = request_take_fresh(q);
+	if (!req)
+		req = request_starve(q);
+	if (!req)
+		return NULL;
 	q->free_local = req->next;
 	req->next = NULL;
 	if (!req->iov_heap) {
@@ -191,8 +230,7 @@ static void request_release_slot_locked(struct request *req)
 		q->free_local = req;
 		return;
 	}
-	req->next = q->free_remote;
-	q->free_remote = req;
+	request_free_remote(q, req);
 	if (q->starved) {
 		q->starved = false;
 		queue_wake(q);
@@ -626,12 +664,17 @@ static bool request_trim_direct(struct request *req, size_t len, const struct io
 	return true;
 }
 
+static bool request_takes_direct(const struct request *req, size_t len)
+{
+	return request_is_direct(req) && len > 0 && len <= req->fuse.reply_max &&
+	       len <= req->chain.in_bytes - sizeof(struct fuse_out_header) &&
+	       req->chain.iov[req->chain.nr_out].iov_len >= sizeof(struct fuse_out_header);
+}
+
 int request_direct_begin(struct request *req, size_t len, const struct iovec **ret_iov,
 			 unsigned int *ret_nr)
 {
-	if (!request_is_direct(req) || len == 0 || len > req->fuse.reply_max ||
-	    len > req->chain.in_bytes - sizeof(struct fuse_out_header) ||
-	    req->chain.iov[req->chain.nr_out].iov_len < sizeof(struct fuse_out_header))
+	if (!request_takes_direct(req, len))
 		return -EMSGSIZE;
 	if (!request_claim(req))
 		return -ECANCELED;
@@ -639,6 +682,33 @@ int request_direct_begin(struct request *req, size_t len, const struct iovec **r
 		assert(!"checked above");
 	req->direct_bytes = len;
 	return 0;
+}
+
+int request_fill_begin(struct request *req, size_t len, struct iovec *iov, unsigned int nr)
+{
+	const struct iovec *in = req->chain.iov + req->chain.nr_out;
+	size_t skip = sizeof(struct fuse_out_header);
+	unsigned int n = 0;
+
+	if (!request_takes_direct(req, len))
+		return -EMSGSIZE;
+	for (unsigned int i = 0; i < req->chain.nr_in && len; i++) {
+		size_t bytes = min_of(in[i].iov_len - skip, len);
+
+		if (bytes) {
+			if (n == nr)
+				return -EMSGSIZE;
+			iov[n++] = (struct iovec){ (char *)in[i].iov_base + skip, bytes };
+		}
+		len -= bytes;
+		skip = 0;
+	}
+	return request_claim(req) ? (int)n : -ECANCELED;
+}
+
+void request_fill_end(struct request *req)
+{
+	__atomic_store_n(&req->state, REQUEST_ACTIVE, __ATOMIC_RELEASE);
 }
 
 void request_direct_end(struct request *req, int error)

@@ -135,6 +135,24 @@ int must_check request_direct_begin(struct request *req, size_t len, const struc
 void request_direct_end(struct request *req, int error);
 
 /**
+ * request_fill_begin() - write a part of the reply's body before there is a reply.
+ * @len: bytes from the body's beginning, ≤ request_reply_max()
+ * @iov: room for @nr segments; gets the segments of driver memory that make up exactly @len bytes
+ * @nr: what @iov has room for
+ *
+ * As request_direct_begin(), the driver's memory is ours until request_fill_end(), and stopping the queue waits: only copy, never
+ * wait. Afterwards the request is as before: the service ends it in whatever way, and who ends it with
+ * request_direct_begin() finds the bytes where it would put them.
+ *
+ * Context: nobody else may end the request meanwhile. Return: segments; -EMSGSIZE: not possible for this request and @len; -ECANCELED
+ * when nobody waits for the reply any more.
+ */
+int must_check request_fill_begin(struct request *req, size_t len, struct iovec *iov,
+				  unsigned int nr);
+/** request_fill_end() - the driver's memory is not touched any more. */
+void request_fill_end(struct request *req);
+
+/**
  * request_service_data() - a word for the service's own use while it has the request (list link, ...).
  *
  * Return: pointer to 32 bytes, zero at submit, aligned for pointers.

@@ -187,15 +187,10 @@ void virtq_flush(struct virtq *vq)
 
 	if (!push->nr_pending)
 		return;
-	/* The record and the ring change as one for the pop side. */
-	if (unlikely(vq->inflight))
-		inflight_lock(vq->inflight);
 	if (vq->format == VIRTQ_SPLIT)
 		split_flush(vq);
 	else
 		packed_flush(vq);
-	if (unlikely(vq->inflight))
-		inflight_unlock(vq->inflight);
 	/* Saturating: beyond one lap of any index, more is not different. */
 	push->nr_since_call = min_of(push->nr_since_call + push->nr_pending, 2u * UINT16_MAX);
 	push->first = push->next;

@@ -197,16 +197,16 @@ void virtq_inflight_detach(struct virtq_inflight *inf);
 /** virtq_inflight_retire() - an orderly end with nothing in flight: the next life need not look at the area. */
 void virtq_inflight_retire(struct virtq_inflight *inf);
 
-/** inflight_lock() - exclude the other side. */
-void inflight_lock(struct virtq_inflight *inf);
-/** inflight_unlock() - the reverse. */
-void inflight_unlock(struct virtq_inflight *inf);
+/** inflight_packed_lock() - exclude the other side. */
+void inflight_packed_lock(struct virtq_inflight *inf);
+/** inflight_packed_unlock() - the reverse. */
+void inflight_packed_unlock(struct virtq_inflight *inf);
 
 /** inflight_split_take() - the chain @head was taken from the avail ring. */
 void inflight_split_take(struct virtq_inflight *inf, uint16_t head);
-/** inflight_split_link() - before the flush: the chains of @batch are about to be published. Locked. */
+/** inflight_split_link() - before the flush: the chains of @batch are about to be published. */
 void inflight_split_link(struct virtq_inflight *inf, const uint16_t *batch, uint32_t nr);
-/** inflight_split_done() - after the flush, which made the used index @used_idx. Locked. */
+/** inflight_split_done() - after the flush, which made the used index @used_idx. */
 void inflight_split_done(struct virtq_inflight *inf, const uint16_t *batch, uint32_t nr,
 			 uint16_t used_idx);
 

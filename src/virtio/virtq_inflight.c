@@ -10,7 +10,10 @@
  *
  * Split: a chain is recorded by its head. A flush links the heads of the batch, moves used->idx, clears the
  * heads' marks, and stores the index. Dying in between leaves an index that differs from the ring's, and the
- * linked list tells which marks to clear.
+ * linked list tells which marks to clear. Both sides work at the same time, on different heads: only a chain that the
+ * driver had back, and made available again, before its mark was cleared could lose its new mark. So the pop side
+ * waits for the flushes that had begun when it found the chain; it nearly never meets one. No lock: the cost of each
+ * request would be four bus locks.
  *
  * Packed: the ring forgets descriptors when used ones overwrite them, so the record has copies, in entries of
  * a free list. Links of that list are only half the truth (it has no end mark; the last link points at an
@@ -24,6 +27,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 
 /* A test builds this file with a hook that looks at the area after each step. */
@@ -38,6 +42,8 @@
 	} while (0)
 
 #define AREA_VERSION 1
+/* Looks at a flush in another thread, until that one may have lost its processor. */
+#define FLUSH_SPINS 100
 /* Each ring's region begins at a multiple of this in libvhost-user's areas. */
 #define AREA_ALIGN 64
 
@@ -103,7 +109,7 @@ static_assert(sizeof(struct packed_pos) == sizeof(uint64_t), "layout");
 
 /**
  * struct virtq_inflight - the private side.
- * @lock: pop side against flush
+ * @lock: packed: pop side against flush
  * @size: entries in use, the ring's size; the area may have more
  * @split: the area, or NULL
  * @packed: the area, or NULL
@@ -115,6 +121,8 @@ static_assert(sizeof(struct packed_pos) == sizeof(uint64_t), "layout");
  * @pos: packed: as in the area
  * @stage: packed: entry for the next staged descriptor
  * @stage_last: packed: entry of the last staged descriptor
+ * @nr_begun: split: flushes that began, modulo 2^32; the push side's
+ * @nr_done: split: flushes whose marks are cleared
  */
 struct virtq_inflight {
 	pthread_mutex_t lock;
@@ -129,6 +137,8 @@ struct virtq_inflight {
 	struct packed_pos pos;
 	uint16_t stage;
 	uint16_t stage_last;
+	uint32_t nr_begun cache_aligned;
+	uint32_t nr_done;
 };
 
 size_t virtq_inflight_bytes(enum virtq_format format, uint32_t size)
@@ -177,12 +187,12 @@ void virtq_inflight_format(void *area, enum virtq_format format, uint32_t size)
 	}
 }
 
-void inflight_lock(struct virtq_inflight *inf)
+void inflight_packed_lock(struct virtq_inflight *inf)
 {
 	pthread_mutex_lock(&inf->lock);
 }
 
-void inflight_unlock(struct virtq_inflight *inf)
+void inflight_packed_unlock(struct virtq_inflight *inf)
 {
 	pthread_mutex_unlock(&inf->lock);
 }
@@ -505,7 +515,7 @@ static int area_attach(struct virtq *vq)
 
 int virtq_inflight_attach(struct virtq *vq, void *area)
 {
-	struct virtq_inflight *inf = calloc(1, sizeof(*inf));
+	struct virtq_inflight *inf = aligned_alloc(CACHE_LINE, sizeof(*inf));
 	/* Version and number of descriptors are at the same place in both layouts. */
 	const struct split_area *header = area;
 	uint16_t version = READ_ONCE(header->version);
@@ -515,6 +525,7 @@ int virtq_inflight_attach(struct virtq *vq, void *area)
 
 	if (!inf)
 		return -ENOMEM;
+	memset(inf, 0, sizeof(*inf));
 	pthread_mutex_init(&inf->lock, NULL);
 	vq->inflight = inf;
 	inf->size = vq->size;
@@ -560,12 +571,29 @@ void virtq_inflight_detach(struct virtq_inflight *inf)
 	free(inf);
 }
 
+/*
+ * The flush that gave the driver this chain back had begun before the driver could make it available again: its beginning
+ * is seen by whoever saw that.
+ */
+static void split_wait_flushed(const struct virtq_inflight *inf)
+{
+	const uint32_t begun = __atomic_load_n(&inf->nr_begun, __ATOMIC_RELAXED);
+
+	/* Acquire: pairs with inflight_split_done(); the old mark is cleared before the new one is set. */
+	for (unsigned int n = 0;
+	     (int32_t)(__atomic_load_n(&inf->nr_done, __ATOMIC_ACQUIRE) - begun) < 0; n++) {
+		if (n < FLUSH_SPINS)
+			cpu_relax();
+		else
+			sched_yield();
+	}
+}
+
 void inflight_split_take(struct virtq_inflight *inf, uint16_t head)
 {
-	inflight_lock(inf);
+	split_wait_flushed(inf);
 	STEP(inf->split->desc[head].counter, inf->counter++);
 	STEP(inf->split->desc[head].inflight, 1);
-	inflight_unlock(inf);
 }
 
 void inflight_split_link(struct virtq_inflight *inf, const uint16_t *batch, uint32_t nr)
@@ -574,6 +602,8 @@ void inflight_split_link(struct virtq_inflight *inf, const uint16_t *batch, uint
 	/* Where the list of the batch ends is counted, not marked: this link is never followed. */
 	uint16_t prev = 0;
 
+	/* Before the release of used->idx. */
+	__atomic_store_n(&inf->nr_begun, inf->nr_begun + 1, __ATOMIC_RELAXED);
 	for (uint32_t i = 0; i < nr; i++) {
 		STEP(area->desc[batch[i]].next, prev);
 		prev = batch[i];
@@ -588,6 +618,8 @@ void inflight_split_done(struct virtq_inflight *inf, const uint16_t *batch, uint
 	for (uint32_t i = 0; i < nr; i++)
 		STEP(inf->split->desc[batch[i]].inflight, 0);
 	STEP(inf->split->used_idx, used_idx);
+	/* Release: pairs with split_wait_flushed(). */
+	__atomic_store_n(&inf->nr_done, inf->nr_begun, __ATOMIC_RELEASE);
 }
 
 void inflight_packed_stage(struct virtq_inflight *inf, uint32_t nr, const struct desc *desc)

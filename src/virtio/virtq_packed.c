@@ -152,7 +152,7 @@ int packed_pop(struct virtq *vq, const struct mem_table *mem, struct virtq_chain
 	if (!is_avail(first.flags, pop->wrap))
 		return 0;
 	if (unlikely(vq->inflight))
-		inflight_lock(vq->inflight);
+		inflight_packed_lock(vq->inflight);
 	nr = walk(vq, mem, chain, first);
 	if (likely(nr > 0)) {
 		if (unlikely(chain->nr_needed > chain->iov_cap))
@@ -161,7 +161,7 @@ int packed_pop(struct virtq *vq, const struct mem_table *mem, struct virtq_chain
 			chain->inflight_slot = inflight_packed_take(vq->inflight, (uint32_t)nr);
 	}
 	if (unlikely(vq->inflight))
-		inflight_unlock(vq->inflight);
+		inflight_packed_unlock(vq->inflight);
 	if (unlikely(nr < 0))
 		return nr;
 	chain->nr_desc = (uint16_t)nr;
@@ -224,13 +224,18 @@ void packed_flush(struct virtq *vq)
 	/* Release: pairs with virtq_room(); before the flags, so that the pop side never counts too few. */
 	__atomic_store_n(&push->nr_returned, push->nr_returned + push->nr_pending,
 			 __ATOMIC_RELEASE);
-	if (unlikely(vq->inflight))
+	if (unlikely(vq->inflight)) {
+		/* The record and the ring change as one for the pop side. */
+		inflight_packed_lock(vq->inflight);
 		inflight_packed_link(vq->inflight, push->batch, push->nr_batch, push->next,
 				     push->wrap);
+	}
 	/* Release: pairs with the driver's acquire of the flags; it sees the data and the rest of the batch. */
 	guest_write64_release(&vq->desc[push->first].word, push->first_word);
-	if (unlikely(vq->inflight))
+	if (unlikely(vq->inflight)) {
 		inflight_packed_done(vq->inflight, push->batch, push->nr_batch);
+		inflight_packed_unlock(vq->inflight);
+	}
 	virtq_mark(vq, push->first * sizeof(struct ring_desc), sizeof(struct ring_desc));
 }
 

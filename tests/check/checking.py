@@ -9,6 +9,7 @@ import sys
 HERE = os.path.dirname(__file__)
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import virtiofsd  # noqa: E402
+from process import Ready  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
 FUSEWIRE = os.environ["FUSEWIRE"]
@@ -36,26 +37,12 @@ def is_untouched(src):
 @contextlib.contextmanager
 def serving(argv, log):
     """A back-end with --ready-fd; ends with the block, and well."""
-    read, write = os.pipe()
-    with open(log, "w+", encoding="utf-8", errors="replace") as out:
-        process = subprocess.Popen([*argv[:2], "--ready-fd", str(write), *argv[2:]], pass_fds=[write], stdin=subprocess.DEVNULL,
-                                   stdout=out, stderr=out)
-        os.close(write)
-        try:
-            with os.fdopen(read, "rb") as ready:
-                assert ready.read() == b"READY=1\n", open(log, encoding="utf-8").read()
-            yield process
-            assert process.poll() is None, f"the back-end ended: {process.returncode}"
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        text = open(log, encoding="utf-8", errors="replace").read()
-        assert "Sanitizer" not in text and "Assertion" not in text, text[-3000:]
+    with Ready(argv[:2], argv[2:], log) as backend:
+        backend.wait_ready()
+        yield backend.process
+        assert backend.process.poll() is None, f"the back-end ended: {backend.process.returncode}"
+    text = open(log, encoding="utf-8", errors="replace").read()
+    assert "Sanitizer" not in text and "Assertion" not in text, text[-3000:]
 
 
 @contextlib.contextmanager

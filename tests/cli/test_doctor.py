@@ -149,6 +149,34 @@ def test_no_namespaces(place):
     assert level == "warning" and "No space left" in text and "max_mnt_namespaces" in mend
 
 
+def test_kernel_too_old(place):
+    """The kernel can be told to give an old version: 2.6.60 or so."""
+    _, found = doctor(place, wrap=["setarch", "--uname-2.6"])
+    level, text, mend = found["kernel"]
+    assert level == "problem" and text.startswith("Linux 2.6.") and mend == "Linux 5.14 or later"
+
+
+@needs_root
+@pytest.mark.parametrize("enforce,level", [("1", "warning"), ("0", "ok")], ids=["enforcing", "permissive"])
+def test_selinux(place, enforce, level):
+    _, found = doctor(place, wrap=inside(f"mount -t tmpfs none /sys/fs; mkdir /sys/fs/selinux; printf {enforce} >/sys/fs/selinux/enforce"))
+    assert found["selinux"][0] == level
+    assert "chcon -t svirt_image_t" in found["selinux"][2] if level == "warning" else found["selinux"][1:] == ("permissive", "")
+
+
+@needs_root
+@pytest.mark.parametrize("enabled", ["Y", "N"])
+def test_apparmor(place, enabled):
+    folder = "/sys/module/apparmor/parameters"
+    _, found = doctor(place, wrap=inside(f"mount -t tmpfs none /sys/module; mkdir -p {folder}; echo {enabled} >{folder}/enabled"))
+    if enabled == "N":
+        assert "apparmor" not in found
+    elif os.path.exists("/etc/apparmor.d/abstractions/libvirt-qemu"):
+        assert found["apparmor"][0] == "note" and "libvirt-qemu" in found["apparmor"][2]
+    else:
+        assert found["apparmor"][:2] == ("ok", "in force, and not for us")
+
+
 @needs_root
 @pytest.mark.parametrize("hide,words", [
     ("mount --bind /dev/null /dev/fuse", None),

@@ -240,6 +240,7 @@ def test_device_dies(tmp_path):
     (["--pid", "4194304", "s"], "there is no process 4194304"),
     (["--pid", "4194305", "s"], "--pid: '4194305' is not a number"),
     (["--end-fsync", "--rw", "randread", "s"], "--end-fsync is for modes that write data, not for randread"),
+    (["--direct", "--rw", "readdir", "s"], "--direct is for modes that read or write data, not for readdir"),
     (["--verify", "--rw", "getattr", "s"], "--verify is for modes that read or write data, not for getattr"),
     (["--verify", "--bs", "4k", "--bs", "12", "s"], "multiple of 8"),
     (["--rw", "readdir", "--bs", "4095", "s"], "at least 4k"),

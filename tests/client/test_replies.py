@@ -12,18 +12,19 @@ from backend import Backend, attr, by_opcode, changed, good, init_out  # noqa: E
 
 FUSEWIRE = os.environ["FUSEWIRE"]
 LOOKUP, FORGET, INIT, DESTROY = 1, 2, 26, 38
+OPEN, READ = 14, 15
 MKDIR, UNLINK, RMDIR, RELEASE, CREATE = 9, 10, 11, 18, 35
 INIT_EXT, SECURITY_CTX = 1 << 30, 1 << 32
 ENTRY = struct.pack("<QQQQII", 2, 0, 0, 0, 0, 0) + attr(2, 0o100644)
 
 
-def lookup_run(tmp_path, init, answer, mode="lookup"):
+def lookup_run(tmp_path, init, answer, mode="lookup", options=()):
     """A bench run; @answer is for all that has none of its own, or an answer by opcode."""
     answers = answer if isinstance(answer, dict) else {}
     path = str(tmp_path / "socket")
     backend = Backend(path, by_opcode({**answers, INIT: init}, answer))
     backend.start()
-    run = subprocess.run([FUSEWIRE, "bench", "--rw", mode, "--runtime", "0.05", "--iodepth", "1", path],
+    run = subprocess.run([FUSEWIRE, "bench", "--rw", mode, "--runtime", "0.05", "--iodepth", "1", *options, path],
                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
     backend.join(10)
     assert not backend.is_alive()
@@ -98,3 +99,16 @@ def test_extension(tmp_path, flags, agreed):
         assert name and rest == (struct.pack("<II", 8, 0) if agreed else b"")
         assert struct.unpack_from("<H", request, 36)[0] == len(rest) // 8
         assert struct.unpack_from("<I", request)[0] == len(request)
+
+
+@pytest.mark.parametrize("options", [[], ["--direct"]], ids=["cached", "direct"])
+def test_open_flags(tmp_path, options):
+    """--direct is for the daemon to see, as a guest's O_DIRECT is."""
+    file = good(struct.pack("<QQQQII", 2, 0, 0, 0, 0, 0) + attr(2, 0o100644, size=4096))
+    answers = {LOOKUP: file, OPEN: good(bytes(16)), READ: good(bytes(4096)), RELEASE: good(b"")}
+    run, backend = lookup_run(tmp_path, good(init_out()), answers, "randread", ["--json", *options])
+    assert run.returncode == 0, run.stderr
+    for opcode, at in ((OPEN, 40), (RELEASE, 48)):
+        request = backend.requests[backend.opcodes.index(opcode)].message
+        assert bool(struct.unpack_from("<I", request, at)[0] & os.O_DIRECT) == bool(options)
+    assert f'"direct": {"true" if options else "false"}' in run.stdout

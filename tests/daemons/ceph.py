@@ -134,7 +134,7 @@ mds cache memory limit = 256M
         self._key("client.rgw.a", "mon", "allow rw", "osd", "allow rwx", "mgr", "allow rw")
         port = free_port()
         self.spawn("rgw", ["radosgw", "-c", self.conf, "-f", "-n", "client.rgw.a",
-                           "--rgw-frontends", f"beast endpoint=127.0.0.1:{port}"])
+                           "--rgw-frontends", f"beast endpoint=127.0.0.1:{port} tcp_nodelay=1"])
         self.s3 = S3(self.state, f"http://127.0.0.1:{port}")
         self.run(["radosgw-admin", "-c", self.conf, "user", "create", "--uid", "fusewire", "--display-name", "fusewire",
                   "--access-key", self.s3.access_key, "--secret-key", self.s3.secret_key], 120)

@@ -8,12 +8,16 @@ import datetime
 import hashlib
 import hmac
 import os
+import shlex
+import subprocess
 import urllib.error
 import urllib.request
 
 from juicefs import JuiceFs
-from server import Server, free_port, need_programs
+from server import Server, Unavailable, free_port, need_programs
 
+# Where scripts/install-deps builds it.
+S3QL = "/var/cache/fusewire/s3ql/bin"
 ACCESS_KEY, SECRET_KEY, REGION = "fusewire", "fusewire-secret", "us-east-1"
 
 
@@ -73,8 +77,8 @@ class S3Gateway(Server, S3):
         try:
             environment = {**os.environ, "MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY}
             self.spawn("gateway", [self.volume.juicefs, "gateway", "--no-usage-report", "--multi-buckets", "--no-banner",
-                                   "--cache-dir", self.path("cache"), self.volume.meta, f"127.0.0.1:{port}"],
-                       env=environment)
+                                   "--object-meta", "--keep-etag", "--cache-dir", self.path("cache"),
+                                   self.volume.meta, f"127.0.0.1:{port}"], env=environment)
             self.wait_until("an S3 answer", self._answers, 60)
         except BaseException:
             self.close()
@@ -89,3 +93,53 @@ class S3Gateway(Server, S3):
     def close(self):
         Server.close(self)
         self.volume.close()
+
+
+class S3ql(Server):
+    """S3QL in a bucket of a gateway."""
+
+    package, program = "s3ql", "mount.s3ql"
+
+    def __init__(self, state):
+        if not os.access(os.path.join(S3QL, self.program), os.X_OK):
+            raise Unavailable("no mount.s3ql: not in this release of Debian, and its sources of a later one could not be had")
+        super().__init__(state)
+        self.gateway = S3Gateway(self.path("s3"))
+        try:
+            self.gateway.bucket("bucket")
+            self.url = self.gateway.endpoint.replace("http", "s3c4", 1) + "/bucket/s3ql"
+            self.login = self.path("authinfo")
+            with open(os.open(self.login, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as f:
+                f.write(f"[s3]\nstorage-url: {self.url}\nbackend-login: {ACCESS_KEY}\nbackend-password: {SECRET_KEY}\n")
+            os.makedirs(self.path("cache"))
+            self.run(self.words("mkfs", "--plain"))
+        except BaseException:
+            self.close()
+            raise
+
+    def words(self, program, *options):
+        return [os.path.join(S3QL, program + ".s3ql"), "--backend-options", f"no-ssl,sig-region={REGION}",
+                "--authfile", self.login, "--cachedir", self.path("cache"), "--log", self.path("s3ql.log"), *options, self.url]
+
+    def background_command(self, mountpoint):
+        return [*self.words("mount", "--allow-other"), mountpoint]
+
+    def fuse_command(self, mountpoint, *options):
+        return [*self.words("mount", "--fg", "--allow-other", *options), mountpoint]
+
+    def restart_command(self, mountpoint):
+        """After its own death it asks for a repair."""
+        return ["sh", "-c", shlex.join(self.words("fsck", "--batch")) + "; exec \"$@\"", "sh", *self.fuse_command(mountpoint)]
+
+    def repair(self):
+        """fsck's status tells what it found."""
+        subprocess.run(self.words("fsck", "--batch"), stdin=subprocess.DEVNULL, check=False, timeout=60)
+
+    def check(self):
+        """It was uploaded, and marked as clean."""
+        said = self.run(self.words("fsck", "--batch"))
+        assert "marked as clean" in said, said
+
+    def close(self):
+        super().close()
+        self.gateway.close()

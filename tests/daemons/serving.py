@@ -11,6 +11,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import guest  # noqa: E402
 from guest import FUSEWIRE, GUEST_SUITE, wait_for  # noqa: E402
+from process import own_mounts, wait_end  # noqa: E402
 
 START_SECONDS = 90
 END_SECONDS = 60
@@ -18,6 +19,7 @@ END_SECONDS = 60
 BACKGROUND_SECONDS = 5
 # How the daemon meets the device: never (by the channel), auto or always.
 WAY = os.environ.get("FUSEWIRE_IN_PROCESS") or "auto"
+own_mounts()
 
 
 def is_mounted(path):
@@ -81,7 +83,7 @@ class Mounted(Process):
     def unmount(self):
         """Returns the exit status of the process behind the mount."""
         subprocess.run(["umount", self.mountpoint], check=True, timeout=END_SECONDS)
-        return self.wait()
+        return wait_end(self.process, END_SECONDS, self.mountpoint)
 
     def close(self):
         if is_mounted(self.mountpoint):

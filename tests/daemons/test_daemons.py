@@ -139,7 +139,8 @@ def use_until_it_fails(world, held):
 
 def test_killed_and_restarted(world):
     """kill -9 of the daemon: errors at once, nobody hangs; --restart serves again under the same mount."""
-    with world.served("--restart") as s, s.mount() as m:
+    make = getattr(world.server, "restart_command", world.server.fuse_command)
+    with world.served("--restart", command=make(world.mountpoint("untouched"))) as s, s.mount() as m:
         path, mode = (os.path.join(world.inside(m.mountpoint), "big"), "rb") if world.source else \
             (os.path.join(m.mountpoint, "held"), "wb")
         held = open(path, mode, buffering=0)
@@ -246,9 +247,11 @@ def test_as_an_ordinary_user(world):
     assert run_as_nobody(world, "666")[0] == 0
 
 
-def sigterm_status(world):
-    """Of the daemon on a local mount, as a shell tells it."""
+def sigterm_status(world, used):
+    """Of the daemon on a local mount, as a shell tells it; @used: it has answered, and so awaits its signals, too."""
+    world.repair()
     with world.local() as m:
+        assert not used or w.works(world, m.mountpoint)
         status = m.terminate()
     return 128 - status if status < 0 else status
 
@@ -263,4 +266,4 @@ def test_as_an_ordinary_user_without_device(world):
     while status not in seen:
         # gocryptfs has two, by chance.
         assert len(seen) <= w.LOCAL_RUNS, f"{status}; on /dev/fuse {seen[1:]}"
-        seen.append(sigterm_status(world))
+        seen.append(sigterm_status(world, used=len(seen) % 2))

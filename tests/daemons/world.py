@@ -115,6 +115,10 @@ class World:
         """Nothing has to be repaired."""
         getattr(self.server, "check", lambda: None)()
 
+    def repair(self):
+        """After an end that it takes for a crash."""
+        getattr(self.server, "repair", lambda: None)()
+
     def suite(self, mountpoint):
         """The guest suite, or the whole content where nothing can be written, on something mounted here."""
         if self.source:

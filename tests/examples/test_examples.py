@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from ways import HAMMER, PROGRAMS, SPLICED, by_hand, channel, check, command, inproc, local, needs_fuse, served, suite_and_load, top
-from mounting import FUSEWIRE, Mount, wait_for
+from mounting import FUSEWIRE, Mount, wait_end, wait_for
 
 pytestmark = needs_fuse
 
@@ -107,10 +107,9 @@ def test_attached(top):
                 assert "in another process's memory" in (top / "mnt" / "motd").read_text()
                 with pytest.raises(FileNotFoundError):
                     (top / "mnt" / "x").read_text()
-                subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
-                assert mount.process.wait(20) == 0, mount.text()
+                mount.unmount()
         process.terminate()
-        assert process.wait(20) == 0
+        assert wait_end(process) == 0
         assert not (top / "socket").exists()
     finally:
         process.kill()

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from ways import HAMMER, HAMMER_SECONDS, PROGRAMS, SPLICED, by_hand, channel, check, inproc, local, needs_fuse, suite_and_load, top
-from mounting import Mount, wait_for
+from mounting import Mount, wait_end, wait_for
 
 pytestmark = needs_fuse
 
@@ -95,10 +95,9 @@ def test_attached(top, suite):
         with Mount(str(top / "socket"), top / "mnt") as mount:
             mount.wait_ready()
             assert "in another process's memory" in (top / "mnt" / "motd").read_text()
-            subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
-            assert mount.process.wait(20) == 0, mount.text()
+            mount.unmount()
         process.terminate()
-        assert process.wait(20) == 0
+        assert wait_end(process) == 0
     finally:
         process.kill()
         process.wait()

@@ -14,7 +14,7 @@ import tempfile
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../mount"))
-from mounting import Mount, Process, is_mounted, no_fuse, wait_for  # noqa: E402
+from mounting import Mount, Process, is_mounted, no_fuse, wait_end, wait_for  # noqa: E402
 
 needs_fuse = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
 
@@ -54,7 +54,7 @@ def local(top, words):
         assert wait_for(lambda: is_mounted(mnt)), "not mounted"
         yield mnt
         subprocess.run(["umount", str(mnt)], check=True, timeout=20)
-        assert process.wait(20) == 0
+        assert wait_end(process) == 0
     finally:
         if is_mounted(mnt):
             subprocess.run(["umount", "-l", str(mnt)], check=False)
@@ -78,8 +78,7 @@ def mounted(top, socket, *options):
     with Mount(socket, top / "mnt", *options) as mount:
         mount.wait_ready()
         yield top / "mnt"
-        subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
-        assert mount.process.wait(20) == 0, mount.text()
+        mount.unmount()
 
 
 @contextlib.contextmanager
@@ -106,7 +105,7 @@ def alone(top, words, library=os.environ["PRELOAD_LIBRARY"]):
         assert wait_for(socket.exists), "no socket"
         yield str(socket)
         process.terminate()
-        assert process.wait(20) == 0
+        assert wait_end(process) == 0
         assert not socket.exists()
     finally:
         process.kill()

@@ -6,8 +6,12 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from process import Ready  # noqa: E402
 
 FUSEWIRE, ENGINE = os.environ["FUSEWIRE"], os.environ["FIO_ENGINE"]
 
@@ -27,18 +31,10 @@ needs_fio = pytest.mark.skipif(no_engine() is not None, reason=str(no_engine()))
 
 
 @contextlib.contextmanager
-def serving(*command):
-    read, write = os.pipe()
-    process = subprocess.Popen([FUSEWIRE, command[0], "--ready-fd", str(write), *command[1:]], pass_fds=[write],
-                               stdin=subprocess.DEVNULL)
-    os.close(write)
-    try:
-        with os.fdopen(read, "rb") as ready:
-            assert ready.read() == b"READY=1\n"
+def serving(top, *command):
+    with Ready([FUSEWIRE, command[0]], command[1:], top / "log") as backend:
+        backend.wait_ready()
         yield
-    finally:
-        process.terminate()
-        assert process.wait(20) is not None
 
 
 def fio(socket, *options):
@@ -58,7 +54,7 @@ VERIFY = ["--rw=randrw", "--bs=4k", "--iodepth=32", "--verify=crc32c", "--fsync=
 @needs_fio
 @pytest.mark.parametrize("extra", [[], ["--poll"], ["--packed"]])
 def test_null(tmp_path, extra):
-    with serving("null", "--socket", f"{tmp_path}/s", "--tag", "t", "--size", "32M", "--queues", "2"):
+    with serving(tmp_path, "null", "--socket", f"{tmp_path}/s", "--tag", "t", "--size", "32M", "--queues", "2"):
         jobs = jobs_of(fio(f"{tmp_path}/s", *VERIFY, *extra))
     assert len(jobs) == 2
     for job in jobs:
@@ -74,7 +70,7 @@ def test_bindfs(tmp_path):
     served, at = tmp_path / "served", tmp_path / "at"
     served.mkdir()
     at.mkdir()
-    with serving("run", "--socket", f"{tmp_path}/s", "--tag", "t", "--queues", "2", "--",
+    with serving(tmp_path, "run", "--socket", f"{tmp_path}/s", "--tag", "t", "--queues", "2", "--",
                  "bindfs", "-f", str(served), str(at)):
         jobs_of(fio(f"{tmp_path}/s", *VERIFY))
         jobs_of(fio(f"{tmp_path}/s", "--rw=write", "--bs=64k", "--iodepth=4", "--size=1M", "--filename=plain",
@@ -90,7 +86,7 @@ def test_bindfs(tmp_path):
 
 @needs_fio
 def test_too_many_jobs(tmp_path):
-    with serving("null", "--socket", f"{tmp_path}/s", "--tag", "t", "--size", "1M"):
+    with serving(tmp_path, "null", "--socket", f"{tmp_path}/s", "--tag", "t", "--size", "1M"):
         done = fio(f"{tmp_path}/s", "--rw=read", "--numjobs=2", "--size=1M", "--filename=data")
     assert done.returncode != 0 and "more jobs than --queues=1" in done.stderr
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """fusewire run: how it starts, tells, ends and starts again. What a guest sees is tested in tests/guest."""
-import fcntl
 import os
 import pathlib
 import re
@@ -14,6 +13,7 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
+from process import Ready  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
 FUSEWIRE = os.environ["FUSEWIRE"]
@@ -33,30 +33,13 @@ def place():
         yield top
 
 
-class Run:
+class Run(Ready):
     """One fusewire run; ends with the block."""
 
     def __init__(self, place, command, *options, env=None):
         self.socket = str(place / "socket")
-        read, write = os.pipe()
-        self.ready = os.fdopen(read, "rb")
-        self.log = tempfile.TemporaryFile("w+")
-        # Who reads moves the offset, which the writers share: they append.
-        fcntl.fcntl(self.log, fcntl.F_SETFL, os.O_APPEND)
-        self.process = subprocess.Popen(
-            [FUSEWIRE, "run", "--in-process", IN_PROCESS, "--socket", self.socket, "--tag", "t", "--ready-fd", str(write),
-             *options, "--",
-             *command], pass_fds=[write], stderr=self.log, stdout=self.log, stdin=subprocess.DEVNULL,
-            env={**os.environ, **(env or {})})
-        os.close(write)
-
-    def wait_ready(self):
-        """True when it says so; False when it ended before."""
-        return self.ready.read() == b"READY=1\n"
-
-    def text(self):
-        self.log.seek(0)
-        return self.log.read()
+        super().__init__([FUSEWIRE, "run", "--in-process", IN_PROCESS, "--socket", self.socket, "--tag", "t"],
+                         [*options, "--", *command], place / "log", env={**os.environ, **(env or {})})
 
     def children(self, name):
         out = []
@@ -75,20 +58,6 @@ class Run:
             time.sleep(0.02)
         raise AssertionError(self.text())
 
-    def end(self, sig=signal.SIGTERM):
-        self.process.send_signal(sig)
-        return self.process.wait(30)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *unused):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        self.ready.close()
-        self.log.close()
-
 
 def bindfs(place, *options):
     return ["bindfs", *options, "--no-allow-other", str(place / "src"), str(place / "mnt")]
@@ -98,7 +67,7 @@ def bindfs(place, *options):
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_ready_and_stop(place, foreground, sig):
     with Run(place, bindfs(place, *foreground)) as r:
-        assert r.wait_ready(), r.text()
+        r.wait_ready()
         socket.socket(socket.AF_UNIX).connect(r.socket)
         [daemon] = r.children("bindfs")
         status = r.end(sig)
@@ -110,9 +79,9 @@ def test_ready_and_stop(place, foreground, sig):
 def test_sshfs(place):
     with Sshd(str(place / "sshd")) as s, \
             Run(place, s.sshfs_command(str(place / "src"), str(place / "mnt"), "-o", "reconnect")) as r:
-        assert r.wait_ready(), r.text()
+        r.wait_ready()
         assert r.children("ssh") and r.children("sshfs")
-        status = r.end()
+        status = r.end(signal.SIGTERM)
         assert status == 0 if CAN_UNMOUNT else status in (0, 1), r.text()
         assert not os.path.exists(r.socket)
 
@@ -124,20 +93,20 @@ def test_sshfs(place):
 ])
 def test_tells_what_a_driver_cannot_know(place, options, said, unsaid):
     with Run(place, bindfs(place, *options)) as r:
-        assert r.wait_ready(), r.text()
+        r.wait_ready()
         for text in said:
             assert text in r.text(), r.text()
         for text in unsaid:
             assert text not in r.text(), r.text()
-        r.end()
+        r.end(signal.SIGTERM)
 
 
 def test_root_that_is_a_file(place):
     with Run(place, [RAWFUSE, str(place / "src" / "f")]) as r:
-        assert r.wait_ready(), r.text()
+        r.wait_ready()
         assert "the root is no directory (rootmode=100000)" in r.text()
         assert "the driver checks file modes all the same" in r.text()
-        r.end()
+        r.end(signal.SIGTERM)
 
 
 def test_notify_socket(place):
@@ -147,8 +116,8 @@ def test_notify_socket(place):
         s.settimeout(20)
         with Run(place, bindfs(place, "-f"), env={"NOTIFY_SOCKET": path}) as r:
             assert s.recv(100) == b"READY=1"
-            assert r.wait_ready()
-            r.end()
+            r.wait_ready()
+            r.end(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("command,message,status", [
@@ -161,8 +130,8 @@ def test_notify_socket(place):
 ])
 def test_cannot_start(place, command, message, status):
     with Run(place, [str(place / "mnt") if c == "MNT" else c for c in command], "--restart") as r:
-        assert not r.wait_ready()
-        assert r.process.wait(20) == status
+        assert not r.is_ready()
+        assert r.wait(20) == status
         assert message in r.text()
         assert not os.path.exists(r.socket)
 
@@ -170,18 +139,18 @@ def test_cannot_start(place, command, message, status):
 def test_wrong_remote_directory(place):
     """sshfs mounts before it looks at the directory."""
     with Sshd(str(place / "sshd")) as s, Run(place, s.sshfs_command("/nonexisting", str(place / "mnt"))) as r:
-        assert not r.wait_ready()
-        assert r.process.wait(20) == 1
+        assert not r.is_ready()
+        assert r.wait(20) == 1
         assert "No such file or directory" in r.text()
         assert not os.path.exists(r.socket)
 
 
 def test_daemon_killed(place):
     with Run(place, bindfs(place)) as r:
-        assert r.wait_ready(), r.text()
+        r.wait_ready()
         [daemon] = r.children("bindfs")
         os.kill(daemon, signal.SIGKILL)
-        assert r.process.wait(20) == 137
+        assert r.wait(20) == 137
         assert "the daemon closed its end" in r.text()
         assert "signal 9" in r.text()
         assert not os.path.exists(r.socket)
@@ -189,14 +158,14 @@ def test_daemon_killed(place):
 
 def test_restart(place):
     with Run(place, bindfs(place, "-f"), "--restart") as r:
-        assert r.wait_ready(), r.text()
+        r.wait_ready()
         for i in range(3):
             [daemon] = r.children("bindfs")
             os.kill(daemon, signal.SIGKILL)
             r.wait_text("the daemon is there again", i + 1)
         waits = [int(n) for n in re.findall(r"again in (\d+) ms", r.text())]
         assert waits == [100, 200, 400]
-        status = r.end()
+        status = r.end(signal.SIGTERM)
         assert status == 0 if CAN_UNMOUNT else status in (0, 1), r.text()
 
 
@@ -204,10 +173,10 @@ def test_stop_while_pausing(place):
     """The command fails every time but the first."""
     script = f"test -e {place}/once && exit 1; touch {place}/once; exec {RAWFUSE} {place}/mnt"
     with Run(place, ["sh", "-c", script], "--restart") as r:
-        assert r.wait_ready(), r.text()
+        r.wait_ready()
         os.kill(r.children("rawfuse")[0], signal.SIGKILL)
         r.wait_text("again in 400 ms")
-        assert r.end() == 0
+        assert r.end(signal.SIGTERM) == 0
         assert not os.path.exists(r.socket)
 
 
@@ -215,7 +184,7 @@ def test_stop_while_starting(place):
     with Run(place, ["sleep", "300"]) as r:
         time.sleep(0.3)
         [sleep] = r.children("sleep")
-        r.end()
+        r.end(signal.SIGTERM)
         assert not os.path.exists(r.socket)
         assert not os.path.exists(f"/proc/{sleep}")
 
@@ -223,12 +192,12 @@ def test_stop_while_starting(place):
 def test_stubborn_daemon(place):
     """A daemon that hears neither DESTROY nor SIGTERM is killed, within a bounded time."""
     with Run(place, ["sh", "-c", f"trap '' TERM; exec {RAWFUSE} {place}/mnt"], "--stop-timeout", "3") as r:
-        assert r.wait_ready(), r.text()
+        r.wait_ready()
         [daemon] = r.children("rawfuse")
         os.kill(daemon, signal.SIGSTOP)
         begin = time.monotonic()
         r.process.send_signal(signal.SIGTERM)
-        assert r.process.wait(60) == 137
+        assert r.wait(60) == 137
         assert time.monotonic() - begin < 8
         assert not os.path.exists(f"/proc/{daemon}")
         assert not os.path.exists(r.socket)
@@ -238,16 +207,16 @@ def test_leftovers(place):
     """What the daemon leaves in the background does not hold us up."""
     script = f"(trap '' TERM; exec sleep 300) & exec {RAWFUSE} -b {place}/mnt"
     with Run(place, ["sh", "-c", script]) as r:
-        assert r.wait_ready(), r.text()
+        r.wait_ready()
         [sleep] = r.children("sleep")
-        status = r.end()
+        status = r.end(signal.SIGTERM)
         assert status == 0 if CAN_UNMOUNT else status in (3, 143), r.text()
         assert not os.path.exists(f"/proc/{sleep}")
 
 
 def test_killed_run_takes_the_daemon_along(place):
     with Run(place, bindfs(place)) as r:
-        assert r.wait_ready(), r.text()
+        r.wait_ready()
         [daemon] = r.children("bindfs")
         r.end(signal.SIGKILL)
         for _ in range(500):

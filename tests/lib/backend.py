@@ -166,6 +166,6 @@ def init_out(major=7, size=64, flags=0):
                        flags >> 32).ljust(64, b"\0")[:size]
 
 
-def attr(ino, mode):
+def attr(ino, mode, size=0):
     """struct fuse_attr"""
-    return struct.pack("<QQQQQQ IIIIIIIIII", ino, 0, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
+    return struct.pack("<QQQQQQ IIIIIIIIII", ino, size, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)

@@ -2,12 +2,11 @@
 """A mounted device, one for all tests of a file, and what has to be gone when it was unmounted."""
 import os
 import pathlib
-import subprocess
 import tempfile
 
 import pytest
 
-from mounting import Mount, assert_nothing_left, device, is_mounted, virtiofsd
+from mounting import Mount, assert_nothing_left, device, virtiofsd
 
 DEVICES = {"bindfs": [], "bindfs-packed": ["--packed", "--queues", "1"], "sshfs": [], **{kind: [] for kind in virtiofsd.KINDS}}
 
@@ -25,9 +24,7 @@ def mnt(request):
         with device(top, kind), Mount(top / "socket", top / "mnt", *options) as m:
             m.wait_ready()
             yield top / "mnt"
-            subprocess.run(["umount", str(top / "mnt")], check=True, timeout=20)
-            assert m.process.wait(20) == 0, m.text()
-            assert not is_mounted(top / "mnt")
+            m.unmount()
         assert_nothing_left(top)
 
 

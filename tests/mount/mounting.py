@@ -8,9 +8,11 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 import virtiofsd  # noqa: E402
+from process import Ready, end, own_mounts, wait_end  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
 FUSEWIRE = os.environ["FUSEWIRE"]
+own_mounts()
 
 
 def no_fuse():
@@ -29,48 +31,11 @@ def is_mounted(path):
         return any(line.split()[4] == str(path) for line in f)
 
 
-def end_process(process):
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-class Process:
-    """A program with --ready-fd; ends with the block."""
+class Process(Ready):
+    """A command of fusewire's that serves or mounts."""
 
     def __init__(self, before, after):
-        read, write = os.pipe()
-        self.ready = os.fdopen(read, "rb")
-        self.log = open(os.path.join(os.environ["FW_MOUNT_DIR"], f"log-{before[0]}"), "w+")
-        self.process = subprocess.Popen([FUSEWIRE, *before, "--ready-fd", str(write), *after], pass_fds=[write],
-                                        stderr=self.log, stdout=self.log, stdin=subprocess.DEVNULL)
-        os.close(write)
-
-    def text(self):
-        self.log.seek(0)
-        return self.log.read()
-
-    def wait_ready(self):
-        assert self.ready.read() == b"READY=1\n", self.text()
-
-    def end(self, sig):
-        self.process.send_signal(sig)
-        return self.process.wait(20)
-
-    def close(self):
-        end_process(self.process)
-        self.ready.close()
-        self.log.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *unused):
-        self.close()
+        super().__init__([FUSEWIRE, *before], after, os.path.join(os.environ["FW_MOUNT_DIR"], f"log-{before[0]}"))
 
 
 class Mount(Process):
@@ -79,6 +44,15 @@ class Mount(Process):
     def __init__(self, socket, at, *options):
         self.at = at
         super().__init__(["mount"], [*options, str(socket), str(at)])
+
+    def wait(self, seconds=20):
+        return wait_end(self.process, seconds, self.at)
+
+    def unmount(self):
+        """By somebody else: it ends, and well."""
+        subprocess.run(["umount", str(self.at)], check=True, timeout=20)
+        assert self.wait() == 0, self.text()
+        assert not is_mounted(self.at)
 
     def close(self):
         super().close()
@@ -96,7 +70,7 @@ def foreign_device(top, kind):
             yield process
             assert wait_for(lambda: process.poll() is not None), "it does not end with its front-end"
         finally:
-            end_process(process)
+            end(process)
             socket.unlink(missing_ok=True)
 
 

@@ -5,13 +5,16 @@
  * virtq_inflight.c is built into this test with a hook behind each store to the area. The hook keeps a copy of
  * ring and area; later a new device starts from each copy, and has to find exactly the chains that the driver made
  * available and did not get back, in order. While it starts, the hook makes copies again: dying during the
- * recovery is recovered from as well.
+ * recovery is recovered from as well. Since a flush of a split ring may happen while a chain is being taken, the hook makes
+ * that happen.
  */
 static void test_step(void);
 #define INFLIGHT_STEP() test_step()
 #include "../../src/virtio/virtq_inflight.c"
 
 #include "world.h"
+
+#include <pthread.h>
 
 #include "base/iov.h"
 
@@ -42,6 +45,14 @@ static uint32_t nr_flushed;
 static uint16_t used_pos;
 static bool used_wrap;
 static size_t ring_bytes, area_bytes;
+/* Chains that the device holds. */
+static struct virtq_chain out[JOBS];
+static uint32_t out_job[JOBS];
+static uint32_t nr_out;
+/* A chain is being taken; two threads are at work. */
+static bool taking, racing;
+
+static void flush_some(uint32_t nr);
 
 static char *area(void)
 {
@@ -69,8 +80,14 @@ static void test_step(void)
 {
 	struct snap *snap;
 
+	if (racing)
+		sched_yield();
 	if (!recording)
 		return;
+	if (taking) {
+		taking = false;
+		flush_some(rng_below(&rng, 3));
+	}
 	if (nr_snaps == cap_snaps) {
 		cap_snaps = cap_snaps ? cap_snaps * 2 : 256;
 		snaps = realloc(snaps, cap_snaps * sizeof(*snaps));
@@ -146,12 +163,6 @@ static void check_all(void)
 	nr_snaps = cap_snaps = 0;
 }
 
-struct session {
-	struct virtq_chain out[JOBS];
-	uint32_t out_job[JOBS];
-	uint32_t nr_out;
-};
-
 static void do_add(uint32_t max_segs)
 {
 	uint32_t job = nr_avail;
@@ -169,16 +180,16 @@ static void do_add(uint32_t max_segs)
 	(void)!virtq_driver_publish(w.drv);
 }
 
-static void do_flush(struct session *s, uint32_t nr)
+static void flush_some(uint32_t nr)
 {
-	for (uint32_t i = 0; i < nr && s->nr_out; i++) {
-		uint32_t at = rng_below(&rng, s->nr_out);
+	for (uint32_t i = 0; i < nr && nr_out; i++) {
+		uint32_t at = rng_below(&rng, nr_out);
 
-		used_log[nr_pushed++] = s->out_job[at];
-		virtq_push(w.vq, &s->out[at], 0);
-		s->nr_out--;
-		s->out[at] = s->out[s->nr_out];
-		s->out_job[at] = s->out_job[s->nr_out];
+		used_log[nr_pushed++] = out_job[at];
+		virtq_push(w.vq, &out[at], 0);
+		nr_out--;
+		out[at] = out[nr_out];
+		out_job[at] = out_job[nr_out];
 	}
 	virtq_flush(w.vq);
 	for (; nr_flushed < nr_pushed; nr_flushed++) {
@@ -192,7 +203,6 @@ static void do_flush(struct session *s, uint32_t nr)
 
 static void run_session(enum virtq_format format, uint32_t size, uint32_t base)
 {
-	struct session s = { .nr_out = 0 };
 	void *cookie;
 	uint32_t len;
 
@@ -205,7 +215,7 @@ static void run_session(enum virtq_format format, uint32_t size, uint32_t base)
 	virtq_inflight_format(area(), format, size);
 	w.setup.inflight = area();
 	assert_int_equal(virtq_new(&w.vq, &w.setup), 0);
-	nr_avail = nr_pushed = nr_flushed = 0;
+	nr_avail = nr_pushed = nr_flushed = nr_out = 0;
 	used_pos = 0;
 	used_wrap = true;
 	recording = true;
@@ -216,13 +226,15 @@ static void run_session(enum virtq_format format, uint32_t size, uint32_t base)
 			do_add(min_of(size, 3u));
 			break;
 		case 2:
+			taking = format == VIRTQ_SPLIT && rng_below(&rng, 2);
 			if (world_pop(&w) == 1) {
-				s.out[s.nr_out] = w.chain;
-				s.out_job[s.nr_out++] = chain_job(&w.chain);
+				out[nr_out] = w.chain;
+				out_job[nr_out++] = chain_job(&w.chain);
 			}
+			taking = false;
 			break;
 		case 3:
-			do_flush(&s, 1 + rng_below(&rng, 3));
+			flush_some(1 + rng_below(&rng, 3));
 			break;
 		default:
 			while (virtq_driver_get(w.drv, &cookie, &len) == 1)
@@ -252,6 +264,79 @@ static void inflight_packed_every_step(void **state)
 		rng = seed * 104729;
 		run_session(VIRTQ_PACKED, sizes[seed % 5], VIRTQ_DRIVER_BASE_PACKED);
 	}
+}
+
+#define RACE_CHAINS 20000u
+
+/* What the pop side hands to the push side. */
+static struct {
+	struct virtq_chain chain;
+	struct iovec iov[4];
+	bool full; /* atomic */
+} hand[2];
+
+static void *race_push(void *unused)
+{
+	for (uint32_t i = 0; i < RACE_CHAINS; i++) {
+		while (!__atomic_load_n(&hand[i % 2].full, __ATOMIC_ACQUIRE))
+			sched_yield();
+		virtq_push(w.vq, &hand[i % 2].chain, 0);
+		virtq_flush(w.vq);
+		__atomic_store_n(&hand[i % 2].full, false, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+/* The pop side, and a driver that makes a chain available again the moment that it has it back. */
+static void race_pop(const struct split_area *split)
+{
+	struct iovec seg = { w.data, 8 };
+	uint32_t nr_added = 0, nr_taken = 0, len;
+	void *cookie;
+
+	while (nr_taken < RACE_CHAINS) {
+		uint32_t at = nr_taken % 2;
+
+		while (virtq_driver_get(w.drv, &cookie, &len) == 1)
+			continue;
+		while (nr_added < RACE_CHAINS && virtq_driver_add(w.drv, &seg, 1, 0, &w) == 0)
+			nr_added++;
+		(void)!virtq_driver_publish(w.drv);
+		if (__atomic_load_n(&hand[at].full, __ATOMIC_ACQUIRE)) {
+			sched_yield();
+			continue;
+		}
+		hand[at].chain = (struct virtq_chain){ .iov = hand[at].iov, .iov_cap = 4 };
+		if (virtq_pop(w.vq, w.mem, &hand[at].chain) != 1)
+			continue;
+		/* Give a late flush time to clear what is not its own. */
+		sched_yield();
+		assert_int_equal(READ_ONCE(split->desc[hand[at].chain.inflight_slot].inflight), 1);
+		nr_taken++;
+		__atomic_store_n(&hand[at].full, true, __ATOMIC_RELEASE);
+	}
+}
+
+/* A chain is taken again in one thread while its last life ends in the other: it stays marked. */
+static void inflight_split_race(void **state)
+{
+	struct split_area *split = (struct split_area *)(void *)calloc(1, 65536);
+	pthread_t thread;
+
+	world_init(&w);
+	world_start(&w, VIRTQ_SPLIT, 1, false, 0, 0);
+	virtq_free(w.vq);
+	virtq_inflight_format(split, VIRTQ_SPLIT, 1);
+	w.setup.inflight = split;
+	assert_int_equal(virtq_new(&w.vq, &w.setup), 0);
+	racing = true;
+	assert_int_equal(pthread_create(&thread, NULL, race_push, NULL), 0);
+	race_pop(split);
+	pthread_join(thread, NULL);
+	racing = false;
+	assert_int_equal(split->desc[0].inflight, 0);
+	world_fini(&w);
+	free(split);
 }
 
 /* Ends in good order leave an area that the next start does not go by. */
@@ -439,6 +524,7 @@ int main(void)
 		cmocka_unit_test(inflight_refuses_packed),
 		cmocka_unit_test(inflight_random_areas),
 		cmocka_unit_test(inflight_split_every_step),
+		cmocka_unit_test(inflight_split_race),
 		cmocka_unit_test(inflight_packed_every_step),
 	};
 

@@ -40,7 +40,27 @@ static ssize_t read_note(struct inproc_note *note, const struct iovec *iov, unsi
 	return len;
 }
 
-ssize_t inproc_read(struct service *svc, const struct iovec *iov, unsigned int nr, bool nonblock)
+/* The reader is the leader, or busy, before, and neither afterwards. */
+static ssize_t read_request(struct inproc *ip, struct inproc_item *item, const struct iovec *iov,
+			    unsigned int nr, struct inproc_loan *loan)
+{
+	ssize_t len;
+
+	if (item->leads && request_header(item->req)->len > INPROC_LEAD_COPY_MAX) {
+		inproc_busy(ip);
+		lead_leave(ip, item->more);
+		item->leads = false;
+	}
+	len = message_copy(ip, item->req, iov, nr, loan);
+	if (item->leads)
+		lead_leave(ip, item->more);
+	else
+		inproc_not_busy(ip);
+	return len;
+}
+
+ssize_t inproc_read_loan(struct service *svc, const struct iovec *iov, unsigned int nr,
+			 bool nonblock, struct inproc_loan *loan)
 {
 	struct inproc *ip = inproc_of(svc);
 	struct inproc_item item;
@@ -54,12 +74,17 @@ ssize_t inproc_read(struct service *svc, const struct iovec *iov, unsigned int n
 		ret = lead_next(ip, nonblock, cancel_state == PTHREAD_CANCEL_ENABLE, &item);
 		if (ret == 0)
 			ret = item.note ? read_note(item.note, iov, nr)
-					: message_copy(ip, item.req, iov, nr);
+					: read_request(ip, &item, iov, nr, loan);
 	} while (ret == 0);
 	if (ret > 0 && nr_handled++ % HANDLERS_PER_SAMPLE == 0)
 		left_ns = clock_now_ns();
 	pthread_setcancelstate(cancel_state, &unused);
 	return ret;
+}
+
+ssize_t inproc_read(struct service *svc, const struct iovec *iov, unsigned int nr, bool nonblock)
+{
+	return inproc_read_loan(svc, iov, nr, nonblock, NULL);
 }
 
 static struct inproc_note *note_new(uint32_t opcode, uint64_t unique, const void *args,
@@ -117,19 +142,19 @@ void inproc_unmount(struct service *svc)
 {
 	struct inproc *ip = inproc_of(svc);
 
-	pthread_mutex_lock(&ip->lock);
+	inproc_lock(ip);
 	__atomic_store_n(&ip->gone, true, __ATOMIC_SEQ_CST);
 	if (ip->polled && ip->config.readable)
 		ip->config.readable(ip->config.ctx, true);
 	lead_wake_all(ip);
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 }
 
 void inproc_poll_begin(struct service *svc)
 {
 	struct inproc *ip = inproc_of(svc);
 
-	pthread_mutex_lock(&ip->lock);
+	inproc_lock(ip);
 	if (!ip->polled) {
 		ip->polled = true;
 		ip->is_readable = ip->nr_pending || ip->gone;
@@ -137,7 +162,7 @@ void inproc_poll_begin(struct service *svc)
 			ip->config.readable(ip->config.ctx, ip->is_readable);
 		lead_wake_all(ip);
 	}
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 }
 
 static bool split_take(struct request *req)
@@ -146,6 +171,7 @@ static bool split_take(struct request *req)
 
 	if (!reply_take(req))
 		return false;
+	loan_settle(req);
 	free(slot->split);
 	slot->split = NULL;
 	return true;
@@ -156,9 +182,9 @@ static bool somebody_leads(struct inproc *ip)
 {
 	bool leads;
 
-	pthread_mutex_lock(&ip->lock);
-	leads = ip->lead != LEAD_NONE;
-	pthread_mutex_unlock(&ip->lock);
+	inproc_lock(ip);
+	leads = lead_of(ip) != LEAD_NONE;
+	inproc_unlock(ip);
 	return leads;
 }
 

@@ -6,6 +6,8 @@
 #ifndef FUSEWIRE_SERVICE_INPROC_INPROC_H
 #define FUSEWIRE_SERVICE_INPROC_INPROC_H
 
+#include <pthread.h>
+
 #include "device/device.h"
 
 /**
@@ -54,6 +56,61 @@ ssize_t inproc_write(struct service *svc, const struct iovec *iov, unsigned int 
  * @len: bytes of it
  */
 ssize_t inproc_write_pipe(struct service *svc, int pipe_fd, size_t len);
+/**
+ * struct inproc_loan - the data of a WRITE that a daemon reads by inproc_read_loan(), left in driver memory until it wants them.
+ * @lock: of all that follows
+ * @req: whose payload it is; NULL: in @saved
+ * @saved: a copy, since the request has ended; NULL when there is nothing, or was no memory
+ * @bytes: of all
+ * @done: of them, how many the daemon has had
+ *
+ * It is a queue of bytes. Must not be freed as long as the service lives: requests point to it.
+ */
+struct inproc_loan {
+	pthread_mutex_t lock;
+	struct request *req;
+	char *saved;
+	size_t bytes;
+	size_t done;
+};
+
+/** INPROC_LOAN_MIN - less data than this are copied at once. */
+#define INPROC_LOAN_MIN 4096u
+
+/**
+ * inproc_read_loan() - as inproc_read(), but data of a WRITE, of at least INPROC_LOAN_MIN, are not copied into @iov.
+ * @loan: empty before; has the data, @loan->bytes of them, afterwards: as many bytes are missing at the end of @iov
+ */
+ssize_t inproc_read_loan(struct service *svc, const struct iovec *iov, unsigned int nr,
+			 bool nonblock, struct inproc_loan *loan);
+/**
+ * inproc_loan_write() - the next bytes of a loan into a file.
+ * @off: -1 for where the file stands
+ *
+ * Context: waits as long as the file does. Return: bytes; negative errno.
+ */
+ssize_t inproc_loan_write(struct inproc_loan *loan, int fd, off_t off, size_t len);
+/** inproc_loan_read() - the next bytes of a loan into memory. Return: @len; -EIO. */
+ssize_t inproc_loan_read(struct inproc_loan *loan, void *buf, size_t len);
+/** inproc_loan_end() - forget the rest. */
+void inproc_loan_end(struct inproc_loan *loan);
+
+/**
+ * inproc_fill() - READ data from a file straight to where the driver wants them, before the reply.
+ * @unique: the READ
+ * @fd: any file that can be read at an offset
+ * @len: bytes from @off on
+ *
+ * Takes only what is there without waiting (RWF_NOWAIT), as long as the driver's memory must not be taken away. The reply,
+ * inproc_write_filled(), may say less than came; any other reply may come instead.
+ * Return: bytes, which may be fewer; -EAGAIN: none; -EOPNOTSUPP and other negative errno: not for this request or file.
+ */
+ssize_t inproc_fill(struct service *svc, uint64_t unique, int fd, off_t off, size_t len);
+/** inproc_fill_read() - get bytes of inproc_fill() back. Return: @len; -EIO: the driver took its memory back. */
+ssize_t inproc_fill_read(struct service *svc, uint64_t unique, void *buf, size_t len);
+/** inproc_write_filled() - as inproc_write() of @hdr and the bytes of inproc_fill(). */
+ssize_t inproc_write_filled(struct service *svc, const struct fuse_out_header *hdr);
+
 /** inproc_poll_begin() - from now on somebody polls: config.readable is told of every change. */
 void inproc_poll_begin(struct service *svc);
 

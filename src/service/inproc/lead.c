@@ -18,6 +18,52 @@ static struct inproc_slot *slot_of(struct request *req)
 	return request_service_data(req);
 }
 
+void lead_close(struct inproc *ip)
+{
+	/* Acquire: what the last leader did without the lock. */
+	__atomic_fetch_or(&ip->word, LEAD_CLOSED, __ATOMIC_ACQUIRE);
+}
+
+/* With each of these the next to take or to leave the lead has something to see to. */
+static bool stays_closed(const struct inproc *ip)
+{
+	return ip->gone || ip->nr_pending || ip->excluded || ip->polled || ip->give_up ||
+	       ip->sent_back || ip->settled || !ip->alert;
+}
+
+void lead_open(struct inproc *ip)
+{
+	/* Nobody else writes a closed word. */
+	const uint64_t word = __atomic_load_n(&ip->word, __ATOMIC_RELAXED);
+
+	if (!stays_closed(ip))
+		__atomic_store_n(&ip->word, word & ~LEAD_CLOSED, __ATOMIC_RELEASE);
+}
+
+/* Under the lock. */
+static void lead_set(struct inproc *ip, enum inproc_lead who)
+{
+	const uint64_t word = __atomic_load_n(&ip->word, __ATOMIC_RELAXED);
+
+	__atomic_store_n(&ip->word, ((word & ~LEAD_MASK) | who) + LEAD_CHANGE, __ATOMIC_RELAXED);
+}
+
+/* Under the lock. */
+static uint64_t lead_changes(const struct inproc *ip)
+{
+	return __atomic_load_n(&ip->word, __ATOMIC_RELAXED) / LEAD_CHANGE;
+}
+
+/* From @from to @to. Return: false when the word is closed, or the lead is not @from. */
+static bool lead_swap(struct inproc *ip, enum inproc_lead from, enum inproc_lead to)
+{
+	uint64_t word = __atomic_load_n(&ip->word, __ATOMIC_RELAXED);
+
+	return (word & (LEAD_MASK | LEAD_CLOSED)) == from &&
+	       __atomic_compare_exchange_n(&ip->word, &word, word - from + to + LEAD_CHANGE, false,
+					   __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
 /* Under the lock. Return: was there one? */
 static bool wake_one(struct inproc *ip)
 {
@@ -36,7 +82,7 @@ void lead_wake_all(struct inproc *ip)
 	while (wake_one(ip))
 		continue;
 	/* Without a device nobody leads. */
-	if (ip->lead != LEAD_NONE) {
+	if (lead_of(ip) != LEAD_NONE) {
 		WRITE_ONCE(ip->give_up, true);
 		device_take_wake(ip->dev);
 	}
@@ -48,7 +94,7 @@ static void call_reader(struct inproc *ip)
 {
 	if (wake_one(ip))
 		return;
-	if (ip->lead == LEAD_READER) {
+	if (lead_of(ip) == LEAD_READER) {
 		WRITE_ONCE(ip->give_up, true);
 		device_take_wake(ip->dev);
 	}
@@ -70,7 +116,7 @@ void lead_add_request(struct inproc *ip, struct request *req, bool front)
 	struct inproc_slot *slot = slot_of(req);
 	bool gone;
 
-	pthread_mutex_lock(&ip->lock);
+	inproc_lock(ip);
 	gone = ip->gone;
 	if (!gone) {
 		if (front) {
@@ -87,14 +133,14 @@ void lead_add_request(struct inproc *ip, struct request *req, bool front)
 		call_reader(ip);
 		update_readable(ip);
 	}
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 	if (gone)
 		request_reply(req, -EIO, NULL, 0);
 }
 
 void lead_add_note(struct inproc *ip, struct inproc_note *note)
 {
-	pthread_mutex_lock(&ip->lock);
+	inproc_lock(ip);
 	if (!ip->gone) {
 		note->next = NULL;
 		*ip->notes_end = note;
@@ -104,7 +150,7 @@ void lead_add_note(struct inproc *ip, struct inproc_note *note)
 		update_readable(ip);
 		note = NULL;
 	}
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 	free(note);
 }
 
@@ -140,10 +186,10 @@ void lead_fail_pending(struct inproc *ip, int error)
 	bool found;
 
 	do {
-		pthread_mutex_lock(&ip->lock);
+		inproc_lock(ip);
 		item = (struct inproc_item){};
 		found = pop_pending(ip, &item);
-		pthread_mutex_unlock(&ip->lock);
+		inproc_unlock(ip);
 		if (item.req) {
 			free(slot_of(item.req)->split);
 			request_reply(item.req, error, NULL, 0);
@@ -157,24 +203,22 @@ void lead_submit(struct service *svc, struct request *req)
 {
 	struct inproc *ip = inproc_of(svc);
 
-	if (taken_here && !*taken_here) {
-		inproc_busy(ip);
+	if (taken_here && !*taken_here)
 		*taken_here = req;
-	} else {
+	else
 		lead_add_request(ip, req, false);
-	}
 }
 
 void inproc_takeable(struct service *svc)
 {
 	struct inproc *ip = inproc_of(svc);
 
-	pthread_mutex_lock(&ip->lock);
-	ip->nr_allowed++;
+	inproc_lock(ip);
+	__atomic_store_n(&ip->nr_allowed, ip->nr_allowed + 1, __ATOMIC_RELAXED);
 	ip->excluded = false;
 	if (!wake_one(ip) || ip->polled)
 		pthread_cond_signal(&ip->guard_cond);
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 }
 
 /* Under the lock. The lead stays empty, for a moment or for long: the guard sees which. */
@@ -186,12 +230,19 @@ static void alert_guard(struct inproc *ip)
 	pthread_cond_signal(&ip->guard_cond);
 }
 
-/* Under the lock. The leader goes away; with @more, others could work meanwhile. */
-static void hand_over(struct inproc *ip, bool leaves_for_good, bool more)
+/* With @more, others could work meanwhile. Return: it would not be for nothing to wake a follower. */
+static bool wakes_follower(const struct inproc *ip, bool more)
 {
 	const uint64_t handler_ns = READ_ONCE(ip->handler_ns);
-	bool wake = leaves_for_good || handler_ns > INPROC_HANDLER_LONG_NS ||
-		    (more && ip->nr_cpus > 2 && handler_ns > INPROC_HANDLER_SHORT_NS);
+
+	return handler_ns > INPROC_HANDLER_LONG_NS ||
+	       (more && ip->nr_cpus > 2 && handler_ns > INPROC_HANDLER_SHORT_NS);
+}
+
+/* Under the lock. The leader goes away. */
+static void hand_over(struct inproc *ip, bool leaves_for_good, bool more)
+{
+	bool wake = leaves_for_good || wakes_follower(ip, more);
 
 	if (!wake || !wake_one(ip))
 		alert_guard(ip);
@@ -203,7 +254,7 @@ static void waiter_cancelled(void *arg)
 	struct inproc_waiter *w = arg;
 	struct inproc *ip = w->ip;
 
-	pthread_mutex_lock(&ip->lock);
+	inproc_lock(ip);
 	if (w->listed) {
 		struct inproc_waiter **p = &ip->waiters;
 
@@ -217,7 +268,7 @@ static void waiter_cancelled(void *arg)
 		else if (!wake_one(ip))
 			alert_guard(ip);
 	}
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 	sem_destroy(&w->sem);
 }
 
@@ -228,7 +279,7 @@ static int follow(struct inproc *ip, bool cancelable)
 
 	sem_init(&w.sem, 0, 0);
 	ip->waiters = &w;
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 	pthread_cleanup_push(waiter_cancelled, &w);
 	if (cancelable)
 		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &unused);
@@ -236,15 +287,15 @@ static int follow(struct inproc *ip, bool cancelable)
 	if (cancelable)
 		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &unused);
 	pthread_cleanup_pop(0);
-	pthread_mutex_lock(&ip->lock);
+	inproc_lock(ip);
 	if (!w.listed) {
 		/* Woken, whatever else happened. */
 		sem_destroy(&w.sem);
 		return 0;
 	}
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 	waiter_cancelled(&w);
-	pthread_mutex_lock(&ip->lock);
+	inproc_lock(ip);
 	return err;
 }
 
@@ -253,56 +304,72 @@ static void leader_cancelled(void *arg)
 	struct inproc *ip = arg;
 
 	taken_here = NULL;
-	pthread_mutex_lock(&ip->lock);
-	ip->lead = LEAD_NONE;
-	ip->lead_changes++;
+	inproc_lock(ip);
+	lead_set(ip, LEAD_NONE);
 	WRITE_ONCE(ip->give_up, false);
 	hand_over(ip, true, false);
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 }
 
-/*
- * Under the lock; drops it meanwhile. One turn as the leader.
- * Return: 1: *@ret_req, or the device ended what was taken itself (NULL); else as device_take().
- */
+/* The leader. Return: 1: *@ret_req, or the device ended what was taken itself (NULL); else as device_take(). */
+static int take(struct inproc *ip, enum inproc_lead who, bool wait, bool cancelable,
+		struct request **ret_req, bool *ret_more)
+{
+	int err;
+
+	*ret_req = NULL;
+	taken_here = who == LEAD_READER ? ret_req : NULL;
+	pthread_cleanup_push(leader_cancelled, ip);
+	err = device_take(ip->dev, &ip->give_up, wait, cancelable, ret_more);
+	pthread_cleanup_pop(0);
+	taken_here = NULL;
+	return err;
+}
+
+/* Under the lock: the leader came back from take() with @err. */
+static void lead_ended(struct inproc *ip, int err, uint64_t nr_allowed)
+{
+	lead_set(ip, LEAD_NONE);
+	WRITE_ONCE(ip->give_up, false);
+	if (err == -EBUSY && ip->nr_allowed == nr_allowed)
+		ip->excluded = true;
+}
+
+/* Under the lock; drops it meanwhile. One turn as the leader. Return: as take(). */
 static int lead(struct inproc *ip, enum inproc_lead who, bool wait, bool cancelable,
 		struct request **ret_req, bool *ret_more)
 {
 	const uint64_t nr_allowed = ip->nr_allowed;
 	int err;
 
-	*ret_req = NULL;
-	ip->lead = who;
-	ip->lead_changes++;
-	pthread_mutex_unlock(&ip->lock);
-	taken_here = who == LEAD_READER ? ret_req : NULL;
-	pthread_cleanup_push(leader_cancelled, ip);
-	err = device_take(ip->dev, &ip->give_up, wait, cancelable, ret_more);
-	pthread_cleanup_pop(0);
-	taken_here = NULL;
-	pthread_mutex_lock(&ip->lock);
-	ip->lead = LEAD_NONE;
-	ip->lead_changes++;
-	WRITE_ONCE(ip->give_up, false);
-	if (err == -EBUSY && ip->nr_allowed == nr_allowed)
-		ip->excluded = true;
+	lead_set(ip, who);
+	inproc_unlock(ip);
+	err = take(ip, who, wait, cancelable, ret_req, ret_more);
+	if (*ret_req)
+		inproc_busy(ip);
+	inproc_lock(ip);
+	lead_ended(ip, err, nr_allowed);
 	return err;
 }
 
-/* Under the lock. Return: 0 with an item, 1: look again, or an error for the reader. */
-static int lead_as_reader(struct inproc *ip, bool nonblock, bool cancelable,
-			  struct inproc_item *item)
+/* Under the lock. */
+static void leave_with_request(struct inproc *ip, bool more)
 {
-	bool more, sent_back;
-	int err = lead(ip, LEAD_READER, !nonblock, cancelable, &item->req, &more);
-
-	sent_back = ip->sent_back;
 	ip->sent_back = false;
+	ip->settled = false;
+	hand_over(ip, false, more);
+}
+
+/* Under the lock: a reader led, and take() gave @err. Return: 0 with an item, 1: look again, or an error for the reader. */
+static int led_as_reader(struct inproc *ip, int err, bool nonblock, const struct inproc_item *item)
+{
+	const bool sent_back = ip->sent_back;
+
 	if (item->req) {
-		ip->settled = false;
-		hand_over(ip, false, more);
+		leave_with_request(ip, item->more);
 		return 0;
 	}
+	ip->sent_back = false;
 	if (err == -EAGAIN && sent_back && !ip->nr_pending)
 		err = -EINTR;
 	/* Called back, or kept out: look again at what there is. */
@@ -312,25 +379,64 @@ static int lead_as_reader(struct inproc *ip, bool nonblock, bool cancelable,
 	return err;
 }
 
+/*
+ * Lead without the lock, where that can be. Return: 0 with an item, and still leading; else under the lock: 1: look at all
+ * there is, or an error for the reader.
+ */
+static int lead_unlocked(struct inproc *ip, bool nonblock, bool cancelable,
+			 struct inproc_item *item)
+{
+	uint64_t nr_allowed;
+	int err;
+
+	if (!lead_swap(ip, LEAD_NONE, LEAD_READER)) {
+		inproc_lock(ip);
+		return 1;
+	}
+	nr_allowed = __atomic_load_n(&ip->nr_allowed, __ATOMIC_RELAXED);
+	err = take(ip, LEAD_READER, !nonblock, cancelable, &item->req, &item->more);
+	if (item->req) {
+		item->leads = true;
+		return 0;
+	}
+	inproc_lock(ip);
+	lead_ended(ip, err, nr_allowed);
+	return led_as_reader(ip, err, nonblock, item);
+}
+
+void lead_leave(struct inproc *ip, bool more)
+{
+	if (!wakes_follower(ip, more) && lead_swap(ip, LEAD_READER, LEAD_NONE))
+		return;
+	inproc_lock(ip);
+	lead_ended(ip, 1, 0);
+	leave_with_request(ip, more);
+	inproc_unlock(ip);
+}
+
 int lead_next(struct inproc *ip, bool nonblock, bool cancelable, struct inproc_item *ret_item)
 {
-	int err = 1;
+	int err;
 
 	*ret_item = (struct inproc_item){};
-	pthread_mutex_lock(&ip->lock);
+	err = lead_unlocked(ip, nonblock, cancelable, ret_item);
+	if (err == 0)
+		return 0;
 	while (err == 1) {
 		if (ip->gone) {
 			err = -ENODEV;
 		} else if (pop_pending(ip, ret_item)) {
-			if (ip->nr_pending || ip->lead == LEAD_NONE)
+			if (ip->nr_pending || lead_of(ip) == LEAD_NONE)
 				hand_over(ip, false, ip->nr_pending);
 			err = 0;
-		} else if (ip->lead == LEAD_NONE && !ip->excluded && !ip->polled) {
-			err = lead_as_reader(ip, nonblock, cancelable, ret_item);
+		} else if (lead_of(ip) == LEAD_NONE && !ip->excluded && !ip->polled) {
+			err = lead(ip, LEAD_READER, !nonblock, cancelable, &ret_item->req,
+				   &ret_item->more);
+			err = led_as_reader(ip, err, nonblock, ret_item);
 		} else if (nonblock) {
 			err = -EAGAIN;
 		} else {
-			if (ip->lead == LEAD_GUARD && !ip->polled) {
+			if (lead_of(ip) == LEAD_GUARD && !ip->polled) {
 				/* It is only there while nobody else is. */
 				WRITE_ONCE(ip->give_up, true);
 				device_take_wake(ip->dev);
@@ -339,9 +445,9 @@ int lead_next(struct inproc *ip, bool nonblock, bool cancelable, struct inproc_i
 			err = err ? err : 1;
 		}
 	}
-	if (err < 0 && err != -ENODEV && ip->lead == LEAD_NONE)
+	if (err < 0 && err != -ENODEV && lead_of(ip) == LEAD_NONE)
 		alert_guard(ip);
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 	return err;
 }
 
@@ -351,7 +457,7 @@ static void guard_lead(struct inproc *ip)
 	struct request *unused;
 	bool more;
 
-	while (!ip->guard_stop && !ip->gone && !ip->excluded && ip->lead == LEAD_NONE &&
+	while (!ip->guard_stop && !ip->gone && !ip->excluded && lead_of(ip) == LEAD_NONE &&
 	       ip->nr_pending < INPROC_PENDING_MAX && (ip->polled || !ip->waiters)) {
 		int err = lead(ip, LEAD_GUARD, true, false, &unused, &more);
 
@@ -360,14 +466,14 @@ static void guard_lead(struct inproc *ip)
 			break;
 		}
 	}
-	if (ip->lead == LEAD_NONE && !ip->polled)
+	if (lead_of(ip) == LEAD_NONE && !ip->polled)
 		wake_one(ip);
 }
 
 /* Under the lock. All is quiet: a reader that leads may have missed a signal. */
 static void settle(struct inproc *ip)
 {
-	if (ip->settled || ip->lead != LEAD_READER)
+	if (ip->settled || lead_of(ip) != LEAD_READER)
 		return;
 	ip->settled = true;
 	ip->sent_back = true;
@@ -380,12 +486,26 @@ static void guard_tick(struct inproc *ip)
 	struct timespec until;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += INPROC_TICK_NS;
+	until.tv_nsec += ip->tick_ns;
 	if (until.tv_nsec >= (long)NSEC_PER_SEC) {
 		until.tv_nsec -= (long)NSEC_PER_SEC;
 		until.tv_sec++;
 	}
+	lead_open(ip);
 	pthread_cond_timedwait(&ip->guard_cond, &ip->lock, &until);
+	lead_close(ip);
+}
+
+/* Under the lock. */
+static void guard_found(struct inproc *ip, bool healthy)
+{
+	if (!healthy) {
+		ip->nr_healthy = 0;
+		ip->tick_ns = INPROC_TICK_NS;
+	} else if (++ip->nr_healthy % INPROC_TICKS_HEALTHY == 0 &&
+		   ip->tick_ns < INPROC_TICK_MAX_NS) {
+		ip->tick_ns *= 2;
+	}
 }
 
 /* Under the lock. Look every tick, until all is quiet under a leader. */
@@ -394,12 +514,13 @@ static void guard_watch(struct inproc *ip)
 	unsigned int empty = 0, quiet = 0;
 
 	while (ip->alert && !ip->guard_stop && !ip->polled && !ip->gone) {
-		const uint64_t changes = ip->lead_changes;
+		const uint64_t changes = lead_changes(ip);
 
 		guard_tick(ip);
-		if (ip->lead_changes != changes) {
+		guard_found(ip, lead_changes(ip) != changes);
+		if (lead_changes(ip) != changes) {
 			empty = quiet = 0;
-		} else if (ip->lead != LEAD_NONE) {
+		} else if (lead_of(ip) != LEAD_NONE) {
 			ip->alert = ++quiet < INPROC_TICKS_QUIET;
 			if (!ip->alert)
 				settle(ip);
@@ -414,22 +535,29 @@ static void guard_watch(struct inproc *ip)
 		ip->alert = false;
 }
 
+static void guard_sleep(struct inproc *ip)
+{
+	lead_open(ip);
+	pthread_cond_wait(&ip->guard_cond, &ip->lock);
+	lead_close(ip);
+}
+
 static void *guard_main(void *arg)
 {
 	struct inproc *ip = arg;
 
-	pthread_mutex_lock(&ip->lock);
+	inproc_lock(ip);
 	while (!ip->guard_stop) {
-		const uint64_t changes = ip->lead_changes;
+		const uint64_t changes = lead_changes(ip);
 
 		if (ip->polled)
 			guard_lead(ip);
 		else if (ip->alert)
 			guard_watch(ip);
-		if (!ip->guard_stop && (ip->polled ? ip->lead_changes == changes : !ip->alert))
-			pthread_cond_wait(&ip->guard_cond, &ip->lock);
+		if (!ip->guard_stop && (ip->polled ? lead_changes(ip) == changes : !ip->alert))
+			guard_sleep(ip);
 	}
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 	return NULL;
 }
 
@@ -439,6 +567,8 @@ int lead_init(struct inproc *ip)
 	sigset_t all, old;
 	int err;
 
+	ip->word = LEAD_CLOSED;
+	ip->tick_ns = INPROC_TICK_NS;
 	ip->requests_end = &ip->requests;
 	ip->notes_end = &ip->notes;
 	pthread_mutex_init(&ip->lock, NULL);
@@ -457,14 +587,14 @@ int lead_init(struct inproc *ip)
 
 void lead_fini(struct inproc *ip)
 {
-	pthread_mutex_lock(&ip->lock);
+	inproc_lock(ip);
 	ip->guard_stop = true;
-	if (ip->lead == LEAD_GUARD) {
+	if (lead_of(ip) == LEAD_GUARD) {
 		WRITE_ONCE(ip->give_up, true);
 		device_take_wake(ip->dev);
 	}
 	pthread_cond_signal(&ip->guard_cond);
-	pthread_mutex_unlock(&ip->lock);
+	inproc_unlock(ip);
 	if (ip->guard_runs)
 		pthread_join(ip->guard, NULL);
 	pthread_mutex_destroy(&ip->lock);

@@ -104,6 +104,36 @@ static ssize_t copy_whole(struct request *req, const struct iovec *iov, unsigned
 	return (ssize_t)request_header(req)->len;
 }
 
+/* All but the payload. */
+static ssize_t copy_lent(struct request *req, const struct iovec *iov, unsigned int nr,
+			 struct inproc_loan *loan)
+{
+	size_t len;
+	const void *msg = request_message(req, &len);
+
+	iov_copy_in(iov, nr, 0, msg, len);
+	loan_give(loan, req);
+	return (ssize_t)request_header(req)->len;
+}
+
+static ssize_t copy_message(const struct inproc *ip, struct request *req, const struct iovec *iov,
+			    unsigned int nr, struct inproc_loan *loan)
+{
+	const struct inproc_slot *slot = request_service_data(req);
+	const struct iovec *payload;
+	unsigned int nr_payload;
+
+	if (slot->split)
+		return copy_split_part(ip, req, iov, nr);
+	if (loan && request_header(req)->opcode == FUSE_WRITE) {
+		payload = request_payload(req, &nr_payload);
+		if (nr_payload && nr_payload <= LOAN_SEGMENTS_MAX &&
+		    iov_bytes(payload, nr_payload) >= INPROC_LOAN_MIN)
+			return copy_lent(req, iov, nr, loan);
+	}
+	return copy_whole(req, iov, nr);
+}
+
 /* Why the daemon does not get the request. Return: 0 or negative errno. */
 static int message_check(const struct inproc *ip, struct request *req, size_t room)
 {
@@ -117,12 +147,9 @@ static int message_check(const struct inproc *ip, struct request *req, size_t ro
 	return ip->config.max_read ? split_begin(ip, req) : 0;
 }
 
-/*
- * The caller was counted as busy with @req, and is not afterwards. Once `owed` is set the request may end at any
- * moment: nothing of it is touched after that.
- */
+/* Once `owed` is set the request may end at any moment: nothing of it is touched after that. */
 ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec *iov,
-		     unsigned int nr)
+		     unsigned int nr, struct inproc_loan *loan)
 {
 	struct inproc_slot *slot = request_service_data(req);
 	const struct fuse_in_header *hdr = request_header(req);
@@ -132,22 +159,17 @@ ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec 
 	ssize_t len;
 	int err;
 
-	if (hdr->opcode == FUSE_BATCH_FORGET && (hdr->len > room || slot->nr_forgotten)) {
-		len = copy_forget_part(ip, req, iov, nr, room);
-		inproc_not_busy(ip);
-		return len;
-	}
+	if (hdr->opcode == FUSE_BATCH_FORGET && (hdr->len > room || slot->nr_forgotten))
+		return copy_forget_part(ip, req, iov, nr, room);
 	err = message_check(ip, req, room);
 	if (err) {
 		request_reply(req, err, NULL, 0);
-		inproc_not_busy(ip);
 		return 0;
 	}
-	len = slot->split ? copy_split_part(ip, req, iov, nr) : copy_whole(req, iov, nr);
+	len = copy_message(ip, req, iov, nr, loan);
 	if (no_reply)
 		request_reply_none(req);
 	else
-		__atomic_store_n(&slot->owed, unique, __ATOMIC_SEQ_CST);
-	inproc_not_busy(ip);
+		__atomic_store_n(&slot->owed, unique, __ATOMIC_RELEASE);
 	return len;
 }

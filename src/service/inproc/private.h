@@ -18,6 +18,11 @@
  * `pending` holds all that does not come from a ring in the reader's own hands: what the guard took, what the device
  * says at the end of a session, INTERRUPT, DESTROY. Readers look there first.
  *
+ * The lock is for what is rare. A reader takes the lead, and leaves it with a request, by compare-and-swap of `word`, as long
+ * as that is open: nothing is pending, nobody wants anything of the leader, and the guard looks. Who holds the lock
+ * closes the word first, so that under the lock the lead changes hands by its holder alone; the word is opened again at the
+ * unlock if nothing speaks against it (lead_open()).
+ *
  * A signal that comes while a reader looks at the rings, and does not sleep, interrupts nothing, and its handler may have told the
  * daemon to end. So once after each time of work, when all is quiet, the guard sends the leader back with -EINTR: the daemon
  * looks round, and reads again.
@@ -50,14 +55,24 @@
 #define INPROC_HANDLER_SHORT_NS 3000u
 /* How often the guard looks, while there is work. */
 #define INPROC_TICK_NS 200000u
+/*
+ * Its looks cost a processor's time: 200 us apart about a twentieth. So they become rarer, up to this, where handlers do not
+ * block: after so many in a row that found work going on the distance doubles. One that finds an empty lead, or quiet, ends that.
+ */
+#define INPROC_TICK_MAX_NS   (4 * INPROC_TICK_NS)
+#define INPROC_TICKS_HEALTHY 64u
 /* Ticks with an empty lead, and nobody to take it, until the guard takes it. */
 #define INPROC_TICKS_EMPTY 5u
 /* Ticks with a leader asleep until the guard sleeps too. */
 #define INPROC_TICKS_QUIET 50u
+/* Up to this many bytes, a message is copied to the daemon before the lead is left: quicker than to be counted as busy. */
+#define INPROC_LEAD_COPY_MAX 8192u
 /* Requests that the guard takes in advance. */
 #define INPROC_PENDING_MAX 64u
 /* Bytes of a notification, STORE being the longest: data of a large WRITE, and its head. */
 #define INPROC_NOTIFY_MAX (INPROC_READ_MAX + 4096u)
+/* Segments of a payload that one pwritev(2) takes; others are copied at once. */
+#define LOAN_SEGMENTS_MAX 272u
 /* Uniques of our own messages; the device's are below. */
 #define INPROC_UNIQUE_DESTROY ((UINT64_C(1) << 62) | 4)
 
@@ -66,6 +81,10 @@ enum inproc_lead {
 	LEAD_READER,
 	LEAD_GUARD,
 };
+
+#define LEAD_MASK   UINT64_C(3)
+#define LEAD_CLOSED UINT64_C(4)
+#define LEAD_CHANGE UINT64_C(8)
 
 /* A READ that the daemon gets in parts, one after the other. */
 struct inproc_split {
@@ -80,7 +99,10 @@ struct inproc_slot {
 	uint64_t owed; /* atomic: unique while the daemon owes the reply */
 	struct request *next; /* in pending */
 	struct inproc_split *split;
-	uint64_t nr_forgotten; /* entries of a BATCH_FORGET that the daemon has had */
+	union {
+		uint64_t nr_forgotten; /* entries of a BATCH_FORGET that the daemon has had */
+		struct inproc_loan *loan; /* of a WRITE: who has its data */
+	};
 };
 
 _Static_assert(sizeof(struct inproc_slot) <= 32, "what request_service_data() gives");
@@ -92,10 +114,15 @@ struct inproc_note {
 	char msg[80];
 };
 
-/* What a reader got. */
+/*
+ * What a reader got. Until the daemon has a request the end of the service waits for whoever holds it: a leader, or one that is
+ * counted as busy.
+ */
 struct inproc_item {
 	struct request *req;
 	struct inproc_note *note; /* if not NULL, instead of @req */
+	bool leads; /* with @req: still the leader; else counted as busy */
+	bool more; /* with @leads: more requests are there */
 };
 
 struct inproc_waiter {
@@ -111,10 +138,11 @@ struct inproc {
 	struct device *dev;
 	unsigned int nr_cpus;
 
-	pthread_mutex_t lock cache_aligned; /* of all that follows, up to the blank line */
-	enum inproc_lead lead;
-	uint64_t lead_changes;
-	uint64_t nr_allowed; /* calls of inproc_takeable() */
+	/* Atomic: enum inproc_lead, LEAD_CLOSED, and how often the lead changed hands (LEAD_CHANGE). */
+	uint64_t word cache_aligned;
+
+	pthread_mutex_t lock; /* of all that follows, up to the blank line */
+	uint64_t nr_allowed; /* calls of inproc_takeable(); readers look at it without the lock */
 	bool excluded; /* nobody may lead until the next of them */
 	bool give_up; /* the leader shall come back; it reads this without the lock */
 	bool sent_back; /* the reader that leads shall return with -EINTR */
@@ -131,6 +159,8 @@ struct inproc {
 	bool alert; /* the guard looks */
 	bool guard_stop;
 	pthread_cond_t guard_cond;
+	uint32_t tick_ns;
+	unsigned int nr_healthy; /* looks of the guard in a row that found work going on */
 
 	pthread_t guard;
 	bool guard_runs;
@@ -146,12 +176,18 @@ static inline struct inproc *inproc_of(struct service *svc)
 }
 
 /* lead.c */
+/** lead_close() - from here on the lead changes hands under the lock alone. Context: who has just taken the lock. */
+void lead_close(struct inproc *ip);
+/** lead_open() - the reverse, if nothing speaks against it. Context: who is about to release the lock. */
+void lead_open(struct inproc *ip);
 /** lead_init(), lead_fini() - the guard. */
 int must_check lead_init(struct inproc *ip);
 void lead_fini(struct inproc *ip);
 /** lead_next() - the next thing for a reader. Return: 0; -EAGAIN; -EINTR; -ENODEV. */
 int must_check lead_next(struct inproc *ip, bool nonblock, bool cancelable,
 			 struct inproc_item *ret_item);
+/** lead_leave() - give the lead up, after an item with @leads. @more: as there. */
+void lead_leave(struct inproc *ip, bool more);
 /** lead_submit() - struct service_ops.submit. */
 void lead_submit(struct service *svc, struct request *req);
 /** lead_add_request() - a request for any reader; first in line if @front. */
@@ -164,17 +200,50 @@ void lead_fail_pending(struct inproc *ip, int error);
 void lead_wake_all(struct inproc *ip);
 
 /* message.c */
-/** message_copy() - give a request to the daemon. Return: bytes; 0: it was ended instead, look for another. */
+/**
+ * message_copy() - give a request to the daemon.
+ * @loan: may have the data of a WRITE; or NULL
+ *
+ * Return: bytes; 0: it was ended instead, look for another.
+ */
 ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec *iov,
-		     unsigned int nr);
+		     unsigned int nr, struct inproc_loan *loan);
+
+/* loan.c */
+/** loan_give() - @loan has the payload of @req from now on. */
+void loan_give(struct inproc_loan *loan, struct request *req);
+/** loan_settle() - @req is about to end, its reply was taken: who has its payload gets a copy. May wait for inproc_loan_write(). */
+void loan_settle(struct request *req);
 
 /* reply.c */
+/** reply_borrow() - as reply_take(), if the request is still the one that @unique names; it is given back with reply_return(). */
+bool must_check reply_borrow(struct request *req, uint64_t unique);
+/** reply_return() - the daemon owes the reply again. */
+void reply_return(struct request *req, uint64_t unique);
 /** reply_take() - the reply of @req is now the caller's to give. Return: it was still owed. */
 bool must_check reply_take(struct request *req);
 
 /* inproc.c */
 /** inproc_retrieve_none() - struct service_ops.retrieve_none. */
 void inproc_retrieve_none(struct service *svc, const struct fuse_notify_retrieve_out *what);
+
+static inline void inproc_lock(struct inproc *ip)
+{
+	pthread_mutex_lock(&ip->lock);
+	lead_close(ip);
+}
+
+static inline void inproc_unlock(struct inproc *ip)
+{
+	lead_open(ip);
+	pthread_mutex_unlock(&ip->lock);
+}
+
+/* Under the lock: who leads. */
+static inline enum inproc_lead lead_of(const struct inproc *ip)
+{
+	return (enum inproc_lead)(__atomic_load_n(&ip->word, __ATOMIC_RELAXED) & LEAD_MASK);
+}
 
 static inline void inproc_busy(struct inproc *ip)
 {

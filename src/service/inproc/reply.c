@@ -20,11 +20,13 @@
 /*
  * Where a reply's body comes from: segments of the daemon's memory, of which the header's 16 bytes are skipped, or a pipe.
  * @pipe_fd: -1 for segments
+ * @filled: or it is there already
  */
 struct reply_source {
 	const struct iovec *iov;
 	unsigned int nr;
 	int pipe_fd;
+	bool filled;
 };
 
 bool reply_take(struct request *req)
@@ -36,13 +38,19 @@ bool reply_take(struct request *req)
 						     __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-/* As reply_take(), if the request is still the one that @unique names. */
-static bool reply_take_unique(struct request *req, uint64_t unique)
+bool reply_borrow(struct request *req, uint64_t unique)
 {
 	struct inproc_slot *slot = request_service_data(req);
 
 	return __atomic_compare_exchange_n(&slot->owed, &unique, 0, false, __ATOMIC_ACQ_REL,
 					   __ATOMIC_RELAXED);
+}
+
+void reply_return(struct request *req, uint64_t unique)
+{
+	struct inproc_slot *slot = request_service_data(req);
+
+	__atomic_store_n(&slot->owed, unique, __ATOMIC_SEQ_CST);
 }
 
 /* Fill a list, of @len bytes in all, from a pipe. */
@@ -106,7 +114,7 @@ static bool reply_direct(struct request *req, const struct reply_source *src, si
 
 	if (!len || !request_is_direct(req) || request_direct_begin(req, len, &dst, &nr) < 0)
 		return false;
-	request_direct_end(req, source_copy(src, 0, dst, nr, len) ? 0 : -EIO);
+	request_direct_end(req, src->filled || source_copy(src, 0, dst, nr, len) ? 0 : -EIO);
 	return true;
 }
 
@@ -241,7 +249,8 @@ static ssize_t reply_handle(struct inproc *ip, const struct fuse_out_header *hdr
 	inproc_busy(ip);
 	req = __atomic_load_n(&ip->gone, __ATOMIC_SEQ_CST) ? NULL
 							   : request_find(ip->dev, hdr->unique);
-	if (req && reply_take_unique(req, hdr->unique)) {
+	if (req && reply_borrow(req, hdr->unique)) {
+		loan_settle(req);
 		reply_body(ip, req, hdr, src);
 		ret = (ssize_t)hdr->len;
 	}
@@ -262,6 +271,14 @@ ssize_t inproc_write(struct service *svc, const struct iovec *iov, unsigned int 
 	if (hdr.len != iov_bytes(iov, nr))
 		return reply_malformed(ip, "its length");
 	return reply_handle(ip, &hdr, &src);
+}
+
+ssize_t inproc_write_filled(struct service *svc, const struct fuse_out_header *hdr)
+{
+	/* The segments are for who is not answered directly any more: the driver's memory is gone then, and so is who waits. */
+	struct reply_source src = { .pipe_fd = -1, .filled = true };
+
+	return reply_handle(inproc_of(svc), hdr, &src);
 }
 
 ssize_t inproc_write_pipe(struct service *svc, int pipe_fd, size_t len)

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Data that a daemon never copies: READ data that are in place before the reply, and those of a WRITE on loan.
+ *
+ * The test is driver and daemon in one thread.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../device/rig.h"
+#include "base/clock.h"
+#include "service/inproc/inproc.h"
+
+#define FILE_BYTES  5000u
+#define WRITE_BYTES 6000u
+
+static struct device_config device_config = {
+	.tag = "inproc",
+	.nr_request_queues = RIG_QUEUES - 1,
+	.queue_size_max = RIG_RING,
+	.drain_ns = 100 * NSEC_PER_MSEC,
+	.arch = FUSE_ARCH_NATIVE,
+	.takeable = inproc_takeable,
+};
+
+struct daemon {
+	struct service *svc;
+	struct rig *rig;
+	struct inproc_loan loan;
+	uint8_t msg[64 << 10];
+	uint64_t node, fh;
+	int file; /* of FILE_BYTES, each the low byte of its offset times 3 */
+};
+
+static ssize_t answer(struct daemon *d, uint64_t unique, int error, const void *body, size_t len)
+{
+	struct fuse_out_header out = { .len = (uint32_t)(sizeof(out) + len),
+				       .error = error,
+				       .unique = unique };
+	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)(uintptr_t)body, len } };
+
+	return inproc_write(d->svc, iov, len ? 2 : 1);
+}
+
+static ssize_t answer_filled(struct daemon *d, uint64_t unique, size_t len)
+{
+	const struct fuse_out_header out = { .len = (uint32_t)(sizeof(out) + len),
+					     .unique = unique };
+
+	return inproc_write_filled(d->svc, &out);
+}
+
+/* Read a message of @opcode. Return: its unique. */
+static uint64_t take(struct daemon *d, uint32_t opcode)
+{
+	struct iovec iov = { d->msg, sizeof(d->msg) };
+	struct fuse_in_header hdr;
+	ssize_t n;
+
+	do
+		n = inproc_read_loan(d->svc, &iov, 1, false, &d->loan);
+	while (n == -EINTR);
+	assert_true(n >= (ssize_t)sizeof(hdr));
+	memcpy(&hdr, d->msg, sizeof(hdr));
+	assert_int_equal(hdr.len, n);
+	assert_int_equal(hdr.opcode, opcode);
+	return hdr.unique;
+}
+
+static void *open_file(void *arg)
+{
+	struct daemon *d = arg;
+
+	assert_int_equal(rig_init(d->rig), 0);
+	assert_int_equal(rig_lookup(d->rig, "a", &d->node), 0);
+	assert_int_equal(rig_open(d->rig, d->node, &d->fh), 0);
+	return NULL;
+}
+
+static int setup(void **state)
+{
+	struct daemon *d = calloc(1, sizeof(*d));
+	struct fuse_entry_out entry = { .nodeid = 7,
+					.attr = { .ino = 7, .mode = S_IFREG | 0644, .nlink = 1 } };
+	struct fuse_open_out open_out = { .fh = 9 };
+	struct inproc_config config = {
+		.init_out = { .major = 7,
+			      .minor = 40,
+			      .max_readahead = 131072,
+			      .flags = FUSE_BIG_WRITES,
+			      .max_write = 65536,
+			      .max_background = 12,
+			      .congestion_threshold = 9,
+			      .time_gran = 1 },
+	};
+	char name[] = "splice-XXXXXX";
+	pthread_t driver;
+
+	assert_non_null(d);
+	assert_int_equal(inproc_new(&d->svc, &config), 0);
+	d->rig = rig_new_with(&device_config, false, d->svc);
+	inproc_set_device(d->svc, d->rig->dev);
+	assert_int_equal(pthread_mutex_init(&d->loan.lock, NULL), 0);
+	assert_int_equal(pthread_create(&driver, NULL, open_file, d), 0);
+	answer(d, take(d, FUSE_LOOKUP), 0, &entry, sizeof(entry));
+	answer(d, take(d, FUSE_OPEN), 0, &open_out, sizeof(open_out));
+	pthread_join(driver, NULL);
+	/* Beside the build: what /tmp is may know no RWF_NOWAIT. */
+	d->file = mkstemp(name);
+	assert_true(d->file >= 0);
+	unlink(name);
+	for (unsigned int i = 0; i < FILE_BYTES; i++) {
+		uint8_t byte = (uint8_t)(i * 3);
+
+		assert_int_equal(write(d->file, &byte, 1), 1);
+	}
+	*state = d;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct daemon *d = *state;
+
+	if (d->rig)
+		rig_free(d->rig);
+	inproc_loan_end(&d->loan);
+	d->svc->ops->free(d->svc);
+	close(d->file);
+	free(d);
+	return 0;
+}
+
+static uint64_t read_begin(struct daemon *d, uint32_t size)
+{
+	struct fuse_read_in in = { .fh = d->fh, .size = size };
+
+	rig_send(d->rig, 1, rig_slot(d->rig, 0), FUSE_READ, d->node, &in, sizeof(in), size);
+	return take(d, FUSE_READ);
+}
+
+/* The driver's READ has ended with @len bytes of the file from @off on. */
+static void check_read(struct daemon *d, off_t off, size_t len)
+{
+	struct fuse_out_header out;
+	struct rig_slot *slot;
+
+	assert_int_equal(rig_wait(d->rig, 1, &slot), sizeof(out) + len);
+	memcpy(&out, slot->reply, sizeof(out));
+	assert_int_equal(out.len, sizeof(out) + len);
+	assert_int_equal(out.error, 0);
+	for (size_t i = 0; i < len; i++)
+		assert_int_equal(slot->reply[sizeof(out) + i], (uint8_t)((off + (off_t)i) * 3));
+}
+
+static void need_nowait(struct daemon *d, ssize_t n)
+{
+	if (n == -EOPNOTSUPP)
+		skip();
+	assert_true(n >= 0);
+}
+
+static void test_fill(void **state)
+{
+	struct daemon *d = *state;
+	uint64_t unique = read_begin(d, 4096);
+	uint8_t back[100];
+	ssize_t n = inproc_fill(d->svc, unique, d->file, 11, 4096);
+
+	need_nowait(d, n);
+	assert_int_equal(n, 4096);
+	assert_true(rig_quiet(d->rig, 1, 20));
+	assert_int_equal(inproc_fill_read(d->svc, unique, back, sizeof(back)), sizeof(back));
+	for (unsigned int i = 0; i < sizeof(back); i++)
+		assert_int_equal(back[i], (uint8_t)((i + 11) * 3));
+	assert_int_equal(answer_filled(d, unique, 4096), 4096 + 16);
+	check_read(d, 11, 4096);
+	/* It has ended. */
+	assert_int_equal(inproc_fill(d->svc, unique, d->file, 0, 10), -ENOENT);
+	assert_int_equal(inproc_fill_read(d->svc, unique, back, 10), -EIO);
+	assert_int_equal(answer_filled(d, unique, 4096), -ENOENT);
+}
+
+static void test_fill_at_the_end(void **state)
+{
+	struct daemon *d = *state;
+	uint64_t unique = read_begin(d, 4096);
+	ssize_t n = inproc_fill(d->svc, unique, d->file, FILE_BYTES - 77, 4096);
+
+	need_nowait(d, n);
+	assert_int_equal(n, 77);
+	assert_int_equal(inproc_fill(d->svc, unique, d->file, FILE_BYTES, 4096), 0);
+	assert_int_equal(answer_filled(d, unique, 77), 77 + 16);
+	check_read(d, FILE_BYTES - 77, 77);
+}
+
+/* What cannot be, and another reply than was begun. */
+static void test_fill_refused(void **state)
+{
+	struct daemon *d = *state;
+	uint64_t unique = read_begin(d, 4096);
+	struct fuse_out_header out;
+	struct rig_slot *slot;
+	int fds[2];
+
+	assert_int_equal(inproc_fill(d->svc, unique, d->file, 0, 4097), -EMSGSIZE);
+	assert_int_equal(inproc_fill(d->svc, unique, d->file, 0, 0), -EMSGSIZE);
+	assert_int_equal(inproc_fill(d->svc, unique, d->file, -1, 10), -EINVAL);
+	assert_int_equal(inproc_fill(d->svc, unique, -1, 0, 10), -EBADF);
+	assert_int_equal(inproc_fill(d->svc, unique + 2, d->file, 0, 10), -ENOENT);
+	assert_int_equal(pipe(fds), 0);
+	assert_true(inproc_fill(d->svc, unique, fds[0], 0, 10) < 0);
+	close(fds[0]);
+	close(fds[1]);
+	assert_true(inproc_fill(d->svc, unique, d->file, 0, 4096) != 0);
+	assert_int_equal(answer(d, unique, -EIO, NULL, 0), 16);
+	assert_int_equal(rig_wait(d->rig, 1, &slot), sizeof(out));
+	memcpy(&out, slot->reply, sizeof(out));
+	assert_int_equal(out.error, -EIO);
+}
+
+/* The queue stops between data and reply: the driver's memory is let alone. */
+static void test_fill_and_reset(void **state)
+{
+	struct daemon *d = *state;
+	uint64_t unique = read_begin(d, 4096);
+	uint8_t *reply = rig_slot(d->rig, 0)->reply;
+
+	need_nowait(d, inproc_fill(d->svc, unique, d->file, 0, 4096));
+	device_reset(d->rig->dev);
+	memset(reply, 0x55, 4096);
+	assert_int_equal(inproc_fill(d->svc, unique, d->file, 0, 4096), -ECANCELED);
+	assert_int_equal(answer_filled(d, unique, 4096), 4096 + 16);
+	for (unsigned int i = 0; i < 4096; i++)
+		assert_int_equal(reply[i], 0x55);
+}
+
+static uint64_t write_begin(struct daemon *d, size_t len)
+{
+	struct {
+		struct fuse_write_in in;
+		uint8_t data[WRITE_BYTES];
+	} args = { .in = { .fh = d->fh, .size = (uint32_t)len } };
+
+	for (size_t i = 0; i < len; i++)
+		args.data[i] = (uint8_t)(i * 5);
+	rig_send(d->rig, 1, rig_slot(d->rig, 0), FUSE_WRITE, d->node, &args, sizeof(args.in) + len,
+		 sizeof(struct fuse_write_out));
+	return take(d, FUSE_WRITE);
+}
+
+static void write_end(struct daemon *d, uint64_t unique, size_t len)
+{
+	const struct fuse_write_out out = { .size = (uint32_t)len };
+	struct rig_slot *slot;
+
+	assert_int_equal(answer(d, unique, 0, &out, sizeof(out)), 16 + sizeof(out));
+	rig_wait(d->rig, 1, &slot);
+	memset(slot->msg, 0xcc, sizeof(slot->msg));
+}
+
+static void check_bytes(const uint8_t *data, size_t from, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		assert_int_equal(data[i], (uint8_t)((from + i) * 5));
+}
+
+static void test_loan(void **state)
+{
+	struct daemon *d = *state;
+	uint64_t unique = write_begin(d, WRITE_BYTES);
+	uint8_t data[WRITE_BYTES];
+
+	assert_int_equal(d->loan.bytes, WRITE_BYTES);
+	assert_int_equal(inproc_loan_read(&d->loan, data, 10), 10);
+	check_bytes(data, 0, 10);
+	assert_int_equal(inproc_loan_write(&d->loan, -1, 0, 100), -EBADF);
+	assert_int_equal(inproc_loan_write(&d->loan, d->file, 30000, 1000), 1000);
+	assert_int_equal(lseek(d->file, 31000, SEEK_SET), 31000);
+	assert_int_equal(inproc_loan_write(&d->loan, d->file, -1, 1 << 20), WRITE_BYTES - 1010);
+	assert_int_equal(d->loan.bytes, 0);
+	write_end(d, unique, WRITE_BYTES);
+	assert_int_equal(pread(d->file, data, sizeof(data), 30000), WRITE_BYTES - 10);
+	check_bytes(data, 10, WRITE_BYTES - 10);
+}
+
+static void test_small_write_is_copied(void **state)
+{
+	struct daemon *d = *state;
+	uint64_t unique = write_begin(d, INPROC_LOAN_MIN - 1);
+
+	assert_int_equal(d->loan.bytes, 0);
+	check_bytes(d->msg + sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in), 0,
+		    INPROC_LOAN_MIN - 1);
+	write_end(d, unique, INPROC_LOAN_MIN - 1);
+}
+
+/* The daemon answers before it has had the data: they are what they were. */
+static void test_reply_before_the_data(void **state)
+{
+	struct daemon *d = *state;
+	uint64_t unique = write_begin(d, WRITE_BYTES);
+	uint8_t data[WRITE_BYTES];
+
+	assert_int_equal(inproc_loan_read(&d->loan, data, 500), 500);
+	write_end(d, unique, WRITE_BYTES);
+	assert_int_equal(inproc_loan_read(&d->loan, data, 500), 500);
+	check_bytes(data, 500, 500);
+	assert_int_equal(inproc_loan_write(&d->loan, d->file, 0, WRITE_BYTES), WRITE_BYTES - 1000);
+	assert_int_equal(pread(d->file, data, WRITE_BYTES, 0), WRITE_BYTES - 1000);
+	check_bytes(data, 1000, WRITE_BYTES - 1000);
+	/* The loan is free for the next. */
+	unique = write_begin(d, WRITE_BYTES);
+	inproc_loan_end(&d->loan);
+	write_end(d, unique, WRITE_BYTES);
+}
+
+/* The driver, then the whole device, goes away: the data stay. */
+static void test_loan_outlives_the_device(void **state)
+{
+	struct daemon *d = *state;
+	uint8_t data[WRITE_BYTES];
+
+	write_begin(d, WRITE_BYTES);
+	device_reset(d->rig->dev);
+	assert_int_equal(inproc_loan_read(&d->loan, data, 100), 100);
+	check_bytes(data, 0, 100);
+	rig_free(d->rig);
+	d->rig = NULL;
+	assert_int_equal(inproc_loan_read(&d->loan, data, WRITE_BYTES), WRITE_BYTES - 100);
+	check_bytes(data, 100, WRITE_BYTES - 100);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_fill),
+		TEST(test_fill_at_the_end),
+		TEST(test_fill_refused),
+		TEST(test_fill_and_reset),
+		TEST(test_loan),
+		TEST(test_small_write_is_copied),
+		TEST(test_reply_before_the_data),
+		TEST(test_loan_outlives_the_device),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
