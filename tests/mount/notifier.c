@@ -12,6 +12,8 @@
  *	store TEXT       notify: this is the content
  *	retrieve         ask for the cached content
  *	ready            wake up who polls
+ *	hold             READs wait from now on
+ *	release          no longer
  *	lookups          how many there were
  */
 #define FUSE_USE_VERSION 312
@@ -30,7 +32,8 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char data[4096] = "first", name[256] = "file";
 static struct fuse_pollhandle *waiter;
-static int is_ready;
+static int is_ready, is_held;
+static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
 static struct fuse_session *session;
 static const char *fifo;
 static unsigned int nr_lookups;
@@ -107,6 +110,10 @@ static void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	(void)ino;
 	(void)fi;
 	pthread_mutex_lock(&lock);
+	if (is_held)
+		answer("held", 0);
+	while (is_held)
+		pthread_cond_wait(&released, &lock);
 	memcpy(copy, data, sizeof(copy));
 	pthread_mutex_unlock(&lock);
 	len = strlen(copy);
@@ -184,6 +191,15 @@ static int wake(void)
 	return err;
 }
 
+static int hold(int held)
+{
+	pthread_mutex_lock(&lock);
+	is_held = held;
+	pthread_cond_broadcast(&released);
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+
 static int set(char *what, size_t size, const char *arg)
 {
 	pthread_mutex_lock(&lock);
@@ -212,6 +228,8 @@ static int obey(const char *word, const char *arg)
 		return store(arg);
 	if (!strcmp(word, "retrieve"))
 		return fuse_lowlevel_notify_retrieve(session, FILE_INO, 4096, 0, NULL);
+	if (!strcmp(word, "hold") || !strcmp(word, "release"))
+		return hold(word[0] == 'h');
 	if (!strcmp(word, "lookups"))
 		return (int)nr_lookups;
 	return !strcmp(word, "ready") ? wake() : -EINVAL;
