@@ -64,14 +64,17 @@ static int client_tell(struct vhost_client *c, uint32_t request, const void *pay
 	return reply.payload.u64 ? -EREMOTEIO : 0;
 }
 
-/* Back-ends answer a queue that they do not have in ways of their own, some by their end: ask first. */
-static int client_check_queues(struct vhost_client *c)
+/* Back-ends answer a queue that they do not have in ways of their own, some by their end: ask first. @offered: its features */
+static int client_check_queues(struct vhost_client *c, uint64_t offered)
 {
 	uint64_t nr = 0;
 	int err = client_ask(c, VHOST_USER_GET_QUEUE_NUM, NULL, 0, &nr, sizeof(nr));
 
 	if (err < 0)
 		return err;
+	/* It counts the queue of notifications, which is none where it is not taken. */
+	if (nr && offered & bit64(VIRTIO_FS_F_NOTIFICATION) && !vhost_client_notifies(c))
+		nr--;
 	if (nr >= c->config.nr_queues)
 		return 0;
 	if (!c->config.nr_queues_min ||
@@ -81,7 +84,7 @@ static int client_check_queues(struct vhost_client *c)
 	return 0;
 }
 
-static int client_negotiate_protocol(struct vhost_client *c)
+static int client_negotiate_protocol(struct vhost_client *c, uint64_t features)
 {
 	uint64_t offered = 0;
 	uint64_t wish = bit64(VHOST_USER_PROTOCOL_F_MQ) | bit64(VHOST_USER_PROTOCOL_F_REPLY_ACK) |
@@ -106,7 +109,7 @@ static int client_negotiate_protocol(struct vhost_client *c)
 	if (err < 0)
 		return err;
 	c->protocol_features = wish;
-	return has_protocol(c, VHOST_USER_PROTOCOL_F_MQ) ? client_check_queues(c) : 0;
+	return has_protocol(c, VHOST_USER_PROTOCOL_F_MQ) ? client_check_queues(c, features) : 0;
 }
 
 static uint64_t wanted_features(const struct vhost_client *c, uint64_t *ret_must)
@@ -143,7 +146,7 @@ static int client_negotiate(struct vhost_client *c)
 		c->config.nr_queues += vhost_client_notifies(c);
 	}
 	if (c->features & bit64(VHOST_USER_F_PROTOCOL_FEATURES))
-		err = client_negotiate_protocol(c);
+		err = client_negotiate_protocol(c, offered);
 	else if (c->config.mem_slots)
 		err = -EOPNOTSUPP;
 	if (err == 0)
