@@ -133,6 +133,15 @@ static void service_interrupt(struct service *svc, uint64_t unique)
 	pthread_mutex_unlock(&rs->lock);
 }
 
+static void service_retrieve_none(struct service *svc, const struct fuse_notify_retrieve_out *what)
+{
+	struct rig_service *rs = to_rig(svc);
+
+	pthread_mutex_lock(&rs->lock);
+	rs->nr_none++;
+	pthread_mutex_unlock(&rs->lock);
+}
+
 static void service_stop(struct service *svc)
 {
 	struct rig_service *rs = to_rig(svc);
@@ -145,6 +154,7 @@ static const struct service_ops rig_ops = {
 	.name = "rig",
 	.submit = service_submit,
 	.interrupt = service_interrupt,
+	.retrieve_none = service_retrieve_none,
 	.stop = service_stop,
 };
 
