@@ -46,7 +46,7 @@ struct fuse_pipe {
 	bool idle; /* in the list */
 	unsigned int nr_fds; /* atomic */
 	struct fuse_pipe *next; /* of those that nobody has */
-	size_t size; /* what libfuse was told; 0: it is a real pipe as yet */
+	size_t size; /* what libfuse was told; 0: it is a real pipe as yet. Atomic: others look at it first */
 	char *buf; /* HEAD and size, with room for a page in front */
 	size_t start, end; /* of what is in buf */
 	enum tail tail;
@@ -82,7 +82,7 @@ static void retire(struct fuse_pipe *p)
 	forget(p);
 	free(p->buf);
 	p->buf = NULL;
-	p->size = 0;
+	WRITE_ONCE(p->size, 0);
 	p->idle = true;
 	p->next = idle_pipes;
 	idle_pipes = p;
@@ -213,8 +213,9 @@ static struct fuse_pipe *enter_fd(int fd, uint8_t end, int *ret_err)
 {
 	struct fuse_pipe *p = pipes[fd];
 
+	/* Both ends of a real pipe are used at the same time, and nobody needs to be kept out. */
 	*ret_err = -ENOTSUP;
-	if (!p)
+	if (!p || unlikely(!READ_ONCE(p->size)))
 		return NULL;
 	*ret_err = -EAGAIN;
 	if (!enter(p))
@@ -333,7 +334,7 @@ int fuse_pipe_resize(int fd, size_t bytes)
 			p->buf = buf;
 			if (!p->size)
 				forget(p);
-			p->size = size;
+			WRITE_ONCE(p->size, size);
 			ret = (int)size;
 		}
 	}

@@ -18,7 +18,8 @@
  * is gone. So the socket stays open in a duplicate of ours, which is shut down at the end: the daemon wakes, reads its
  * number, and finds the dead descriptor.
  *
- * Threads that cannot be stopped in time are left alone.
+ * Threads that cannot be stopped in time are left alone. A signal that comes meanwhile is for the one thread that runs, ours: it
+ * blocks all of them as long as it calls for us.
  */
 #include "launch/unmount.h"
 
@@ -56,38 +57,60 @@
 /* The two bytes of the `syscall` instruction. */
 #define SYSCALL_INSN 0x050f
 
-static bool wait_for_stop(pid_t tid)
+/* A thread of the daemon that stands still. */
+struct stopped {
+	pid_t tid;
+	int sig; /* what was about to be delivered when it stopped; 0: nothing */
+};
+
+/* How it died is launch.c's to hear: it stays a zombie. */
+static bool has_died(pid_t tid)
+{
+	siginfo_t info = { .si_pid = 0 };
+
+	return waitid(P_PID, (id_t)tid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0
+		       ? errno != EINTR
+		       : info.si_pid == tid;
+}
+
+/* @ret_sig: the signal whose delivery is the cause of the stop, or 0; NULL where that is our own doing. */
+static bool wait_for_stop(pid_t tid, int *ret_sig)
 {
 	const struct timespec pause = { .tv_nsec = 200 * 1000 };
 	uint64_t end_ns = clock_now_ns() + UNMOUNT_STOP_NS;
-	int status;
 
 	do {
-		pid_t got = waitpid(tid, &status, WNOHANG | __WALL);
+		siginfo_t info = { .si_pid = 0 };
 
-		if (got == tid)
-			return WIFSTOPPED(status);
-		if (got < 0 && errno != EINTR)
+		if (waitid(P_PID, (id_t)tid, &info, WSTOPPED | WNOHANG | __WALL) == 0 &&
+		    info.si_pid == tid) {
+			/* Above the signal is the event, for stops of ptrace(2)'s own. */
+			if (ret_sig)
+				*ret_sig = info.si_status >> 8 ? 0 : info.si_status;
+			return true;
+		}
+		if (has_died(tid))
 			return false;
 		nanosleep(&pause, NULL);
 	} while (clock_now_ns() < end_ns);
 	return false;
 }
 
-static bool thread_stop(pid_t tid)
+static bool thread_stop(pid_t tid, struct stopped *ret)
 {
+	*ret = (struct stopped){ .tid = tid };
 	if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0)
 		return false;
-	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0 && wait_for_stop(tid))
+	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0 && wait_for_stop(tid, &ret->sig))
 		return true;
 	/* Only works when it stopped after all; else it stays traced and runs on when it does. */
 	ptrace(PTRACE_DETACH, tid, NULL, NULL);
 	return false;
 }
 
-static void thread_release(pid_t tid)
+static void thread_release(const struct stopped *thread)
 {
-	ptrace(PTRACE_DETACH, tid, NULL, NULL);
+	ptrace(PTRACE_DETACH, thread->tid, NULL, (void *)(intptr_t)thread->sig);
 }
 
 /* Numbers in a /proc directory. */
@@ -142,17 +165,32 @@ static int inject_replace(struct supervisor *sup, pid_t tid, const struct user_r
 	    ptrace(PTRACE_SINGLESTEP, tid, NULL, NULL) < 0)
 		return -errno;
 	err = supervisor_replace(sup, tid, fd, dead);
-	if (!wait_for_stop(tid))
-		return -ETIMEDOUT;
+	/* Where nobody answered, it waits in the call, or the call went past the supervisor. It must stop all the same. */
+	if (!wait_for_stop(tid, NULL) &&
+	    (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0 || !wait_for_stop(tid, NULL)))
+		return err ? err : -ETIMEDOUT;
 	return err;
+}
+
+/* All but what single-stepping ends with; the kernel would force that, and forget its handler. */
+static int block_signals(pid_t tid, uint64_t *ret_was)
+{
+	uint64_t all = ~(UINT64_C(1) << (SIGTRAP - 1));
+	void *const bytes = (void *)sizeof(all);
+
+	if (ptrace(PTRACE_GETSIGMASK, tid, bytes, ret_was) < 0 ||
+	    ptrace(PTRACE_SETSIGMASK, tid, bytes, &all) < 0)
+		return -errno;
+	return 0;
 }
 
 /* Return: 0 with all of @fds replaced, -EAGAIN when this thread cannot be used, other negative errno. */
 static int replace_by_thread(struct supervisor *sup, pid_t tid, const int *fds, int nr, int dead)
 {
 	struct user_regs_struct saved;
+	uint64_t mask;
 	uint16_t insn;
-	int err = 0;
+	int err;
 
 	if (ptrace(PTRACE_GETREGS, tid, NULL, &saved) < 0)
 		return -errno;
@@ -160,9 +198,15 @@ static int replace_by_thread(struct supervisor *sup, pid_t tid, const int *fds, 
 	if ((long long)saved.orig_rax < 0 ||
 	    tracee_read(tid, saved.rip - 2, &insn, sizeof(insn)) < 0 || insn != SYSCALL_INSN)
 		return -EAGAIN;
+	err = block_signals(tid, &mask);
+	if (err)
+		return err;
 	for (int i = 0; i < nr && !err; i++)
 		err = inject_replace(sup, tid, &saved, fds[i], dead);
-	if (err != -ETIMEDOUT && ptrace(PTRACE_SETREGS, tid, NULL, &saved) < 0)
+	/* Also after an error: it would take our call's result for its own. */
+	if ((ptrace(PTRACE_SETREGS, tid, NULL, &saved) < 0 ||
+	     ptrace(PTRACE_SETSIGMASK, tid, (void *)sizeof(mask), &mask) < 0) &&
+	    !err)
 		err = -errno;
 	return err;
 }
@@ -192,6 +236,7 @@ static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 {
 	int fds[UNMOUNT_FDS_MAX], held[UNMOUNT_FDS_MAX], tids[UNMOUNT_THREADS_MAX], nr_fds, nr_tids,
 		nr_stopped = 0;
+	struct stopped stopped[UNMOUNT_THREADS_MAX];
 	char path[64];
 	int err = -EAGAIN;
 
@@ -205,14 +250,14 @@ static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 	 * channel closes the others, and a thread that still waits in one would read an end of file.
 	 */
 	for (int i = 0; i < nr_tids; i++) {
-		if (thread_stop(tids[i]))
-			tids[nr_stopped++] = tids[i];
+		if (thread_stop(tids[i], &stopped[nr_stopped]))
+			nr_stopped++;
 	}
 	take_sockets(pid, fds, held, nr_fds);
 	for (int i = 0; i < nr_stopped && err == -EAGAIN; i++)
-		err = replace_by_thread(sup, tids[i], fds, nr_fds, dead);
+		err = replace_by_thread(sup, stopped[i].tid, fds, nr_fds, dead);
 	for (int i = 0; i < nr_stopped; i++)
-		thread_release(tids[i]);
+		thread_release(&stopped[i]);
 	hand_sockets_on(sup, held, nr_fds, !err);
 	return err;
 }

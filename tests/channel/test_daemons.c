@@ -556,6 +556,26 @@ static void test_small_socket(void **state)
 	fake_free(req);
 }
 
+/* The smallest buffer that is taken at all holds a page of each of several READs. */
+static void test_smallest_socket(void **state)
+{
+	struct test *t = *state;
+	int ours, bytes = 8192, err;
+
+	make_pair(&ours, &t->daemon);
+	/* The kernel doubles what it is told. */
+	do {
+		assert_int_equal(setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+		err = channel_attach(t->svc, ours, &no_limits);
+	} while (err == -EMSGSIZE && (bytes += 8) < 10000);
+	assert_int_equal(err, 0);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, t->in.unique, 0, &good_init, sizeof(good_init));
+	wait_count(&t->nr_ready, 1);
+	assert_int_equal(t->svc->init_out.max_write, 4096);
+	assert_int_equal(t->svc->init_out.max_pages, 1);
+}
+
 /* A daemon with a small buffer gets the forgets in pieces, none is lost, and longer messages are refused. */
 static void test_small_buffer(void **state)
 {
@@ -662,12 +682,25 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-		T(test_garbage),      T(test_huge_reply),      T(test_out_of_order),
-		T(test_flood),	      T(test_flood_large),     T(test_death_and_restart),
-		T(test_init_refused), T(test_attach_twice),    T(test_stop),
-		T(test_interrupt),    T(test_retrieve),	       T(test_retrieve_flood),
-		T(test_clone),	      T(test_clone_with_part), T(test_read_only),
-		T(test_small_buffer), T(test_small_socket),    T(test_hostile_early_replies),
+		T(test_garbage),
+		T(test_huge_reply),
+		T(test_out_of_order),
+		T(test_flood),
+		T(test_flood_large),
+		T(test_death_and_restart),
+		T(test_init_refused),
+		T(test_attach_twice),
+		T(test_stop),
+		T(test_interrupt),
+		T(test_retrieve),
+		T(test_retrieve_flood),
+		T(test_clone),
+		T(test_clone_with_part),
+		T(test_read_only),
+		T(test_small_buffer),
+		T(test_small_socket),
+		T(test_smallest_socket),
+		T(test_hostile_early_replies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -266,14 +267,80 @@ static void test_fork(void **state)
 	get(fds[0], 3, "abc");
 }
 
+/* A child that has our memory closes its own descriptors, and none of ours. */
+static void test_vfork(void **state)
+{
+	const int *fds = *state;
+	int status = -1;
+	pid_t pid;
+
+	assert_int_equal(fuse_pipe_resize(fds[0], SIZE), SIZE);
+	assert_int_equal(put(fds[1], "abc"), 3);
+	pid = vfork();
+	if (pid == 0) {
+		unmark(fds[0]);
+		mark_copy(STDIN_FILENO, fds[1]);
+		mark_copy(fds[1], STDIN_FILENO);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(mark_of(STDIN_FILENO), 0);
+	get(fds[0], 3, "abc");
+	assert_int_equal(put(fds[1], "d"), 1);
+	/* As well in a process that was forked. */
+	pid = fork();
+	if (pid == 0) {
+		mark(fds[0]);
+		if (vfork() == 0) {
+			unmark(fds[0]);
+			_exit(0);
+		}
+		_exit(!marked(fds[0]) || !unmark(fds[0]));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	get(fds[0], 1, "d");
+}
+
+static pthread_barrier_t both;
+
+static void *count_refusals(void *arg)
+{
+	const int fd = *(const int *)arg;
+	const uint8_t end = mark_of(fd) & MARK_PIPE_END;
+	uintptr_t nr = 0;
+
+	pthread_barrier_wait(&both);
+	for (int i = 0; i < 1000000; i++)
+		nr += (end ? put(fd, "x") : fuse_pipe_bytes(fd)) != -ENOTSUP;
+	return (void *)nr;
+}
+
+/* A pipe that is real is the kernel's to do, whoever else uses it at the moment. */
+static void test_real_from_two_threads(void **state)
+{
+	int *fds = *state;
+	pthread_t reader;
+	void *nr_reader;
+
+	assert_int_equal(pthread_barrier_init(&both, NULL, 2), 0);
+	assert_int_equal(pthread_create(&reader, NULL, count_refusals, &fds[0]), 0);
+	assert_null(count_refusals(&fds[1]));
+	assert_int_equal(pthread_join(reader, &nr_reader), 0);
+	assert_null(nr_reader);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_real_at_first), TEST(test_others_pipes), TEST(test_bytes_in_order),
-		TEST(test_full),	  TEST(test_reply),	   TEST(test_to_file),
-		TEST(test_duplicates),	  TEST(test_fork),
+		TEST(test_real_at_first),  TEST(test_others_pipes),
+		TEST(test_bytes_in_order), TEST(test_full),
+		TEST(test_reply),	   TEST(test_to_file),
+		TEST(test_duplicates),	   TEST(test_fork),
+		TEST(test_vfork),	   TEST(test_real_from_two_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,6 +20,7 @@ FUSEWIRE = os.environ["FUSEWIRE"]
 # Which way the daemons are served: everything here holds for both.
 IN_PROCESS = os.environ.get("FUSEWIRE_TEST_IN_PROCESS", "never")
 RAWFUSE = os.environ["FUSEWIRE_RAWFUSE"]
+PASSTHROUGH = os.environ.get("EXAMPLE_PASSTHROUGH")
 CAN_UNMOUNT = os.access("/dev/fuse", os.W_OK) and os.getuid() == 0
 
 
@@ -212,6 +213,100 @@ def test_leftovers(place):
         status = r.end(signal.SIGTERM)
         assert status == 0 if CAN_UNMOUNT else status in (3, 143), r.text()
         assert not os.path.exists(f"/proc/{sleep}")
+
+
+HAND_OVER = """
+import ctypes, os, socket, sys
+fd = os.open("/dev/fuse", os.O_RDWR)
+if ctypes.CDLL(None).mount(b"x", sys.argv[1].encode(), b"fuse.x", 0, b"fd=%d,rootmode=40000,user_id=0,group_id=0" % fd):
+    sys.exit(3)
+with socket.socket(socket.AF_UNIX) as s:
+    s.connect(sys.argv[2])
+    socket.send_fds(s, [b"x"], [fd])
+    s.recv(1)
+"""
+
+
+@pytest.mark.skipif(not (CAN_UNMOUNT and PASSTHROUGH) or IN_PROCESS != "never", reason="for root, libfuse 3, the channel")
+def test_daemon_without_the_filter(place):
+    """A process that was given the device by a helper is none of the supervisor's: what it waits for must not fail at the unmount."""
+    handover = str(place / "handover")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(handover)
+        listener.listen()
+        with Run(place, [sys.executable, "-c", HAND_OVER, str(place / "mnt"), handover]) as r:
+            connection, _ = listener.accept()
+            with connection:
+                _, fds, _, _ = socket.recv_fds(connection, 1, 1)
+                # Its main thread waits for its workers: a futex.
+                daemon = subprocess.Popen([PASSTHROUGH, "-f", str(place / "src"), f"/dev/fd/{fds[0]}"], pass_fds=fds,
+                                          stderr=subprocess.PIPE, text=True)
+                os.close(fds[0])
+                r.wait_ready()
+                r.end(signal.SIGTERM)
+                _, text = daemon.communicate(timeout=20)
+    os.unlink(handover)
+    assert daemon.returncode >= 0 and "futex" not in text, (daemon.returncode, text, r.text())
+
+
+HALF_STUCK = """
+import ctypes, os, signal, struct, sys, threading
+mountpoint, fifo, reader = sys.argv[1:]
+libc = ctypes.CDLL(None)
+caught, catch = os.pipe2(os.O_NONBLOCK)
+signal.set_wakeup_fd(catch)
+signal.signal(signal.SIGUSR1, lambda *_: None)
+fd = os.open("/dev/fuse", os.O_RDWR)
+if libc.mount(b"x", mountpoint.encode(), b"fuse.x", 0, b"fd=%d,rootmode=40000,user_id=0,group_id=0" % fd):
+    os._exit(3)
+
+def read():
+    while True:
+        try:
+            msg = os.read(fd, 1 << 20)
+        except OSError:
+            break
+        opcode, unique = struct.unpack_from("<4xIQ", msg)
+        body = struct.pack("<IIIIHHII32x", 7, 31, 131072, 0, 12, 12, 131072, 1) if opcode == 26 else b""
+        os.write(fd, struct.pack("<IiQ", 16 + len(body), 0, unique) + body)
+    try:
+        os._exit(10 if os.read(caught, 1) else 11)
+    except BlockingIOError:
+        os._exit(12)
+
+def stick():
+    # As vfork(2) has it, it sleeps until the child has executed something, which waits for who writes into the FIFO.
+    actions, child = ctypes.create_string_buffer(256), ctypes.c_int()
+    libc.posix_spawn_file_actions_init(actions)
+    libc.posix_spawn_file_actions_addopen(actions, 0, fifo.encode(), os.O_RDONLY, 0)
+    libc.posix_spawn(ctypes.byref(child), b"/bin/true", actions, None, (ctypes.c_char_p * 2)(b"true", None), None)
+
+first, second = (read, stick) if reader == "first" else (stick, read)
+threading.Thread(target=second, daemon=True).start()
+first()
+"""
+
+
+@pytest.mark.skipif(not CAN_UNMOUNT or IN_PROCESS != "never", reason="for root, the channel")
+@pytest.mark.parametrize("reader,sig,expected", [("first", signal.SIGUSR1, 10), ("second", signal.SIGKILL, 137)])
+def test_signal_while_it_is_held(place, tmp_path, reader, sig, expected):
+    """A thread that cannot be stopped gives time for it. The signal is not lost, nor what it hurried; nor how the daemon ended."""
+    fifo = str(tmp_path / "fifo")
+    os.mkfifo(fifo)
+    with Run(place, [sys.executable, "-c", HALF_STUCK, str(place / "mnt"), fifo, reader]) as r:
+        r.wait_ready()
+        [daemon] = r.children(os.path.basename(sys.executable))
+        # Both threads are where they shall be.
+        time.sleep(0.3)
+        r.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while "TracerPid:\t0\n" in pathlib.Path(f"/proc/{daemon}/status").read_text():
+            assert time.monotonic() < deadline, r.text()
+            time.sleep(0.005)
+        time.sleep(0.05)
+        os.kill(daemon, sig)
+        os.close(os.open(fifo, os.O_WRONLY))
+        assert r.wait(20) == expected, r.text()
 
 
 def test_killed_run_takes_the_daemon_along(place):

@@ -22,6 +22,7 @@
 
 #define CHANNEL_PAGE	   4096u
 #define CHANNEL_MIN_BUFFER 8192u /* FUSE_MIN_READ_BUFFER */
+#define SOCKET_OWN_BYTES   64u
 #define CHANNEL_EVENTS	   (CHANNEL_SOCKETS_MAX + 1)
 #define CHANNEL_WAKE	   UINT32_MAX
 
@@ -372,10 +373,10 @@ static int socket_send_max(int fd, size_t *ret_bytes)
 
 	if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &len) < 0)
 		return -errno;
-	/* The kernel keeps 32 bytes of it for itself. */
-	if (bytes < (int)(CHANNEL_MIN_BUFFER * 2))
+	/* The kernel keeps 32 bytes of it for itself; of the rest a quarter is a page at least (apply_limits()). */
+	if (bytes < (int)(CHANNEL_MIN_BUFFER * 2 + SOCKET_OWN_BYTES))
 		return -EMSGSIZE;
-	*ret_bytes = (size_t)bytes - 64;
+	*ret_bytes = (size_t)bytes - SOCKET_OWN_BYTES;
 	return 0;
 }
 

@@ -198,7 +198,8 @@ static void inproc_stop(struct service *svc)
 
 	inproc_unmount(svc);
 	lead_fail_pending(ip, -EIO);
-	while (__atomic_load_n(&ip->nr_busy, __ATOMIC_SEQ_CST) || somebody_leads(ip))
+	/* In this order: who leads and has a request is busy before the lead is left, and nobody takes that any more. */
+	while (somebody_leads(ip) || __atomic_load_n(&ip->nr_busy, __ATOMIC_SEQ_CST))
 		sched_yield();
 	device_end_requests(ip->dev, -EIO, split_take);
 }
