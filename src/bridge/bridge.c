@@ -20,6 +20,8 @@ static int make_queues(struct bridge *b)
 {
 	uint8_t *arena = vhost_client_arena(b->client);
 	const unsigned int nr = b->config.nr_request_queues;
+	const unsigned int first = vhost_client_notifies(b->client) ? 2 : 1;
+	int err;
 
 	b->queues = calloc(nr, sizeof(*b->queues));
 	if (!b->queues)
@@ -28,13 +30,17 @@ static int make_queues(struct bridge *b)
 		struct bridge_queue *q = &b->queues[i];
 
 		q->bridge = b;
-		q->index = i + 1;
-		q->ring = vhost_client_ring(b->client, i + 1);
+		q->index = i + first;
+		q->ring = vhost_client_ring(b->client, i + first);
 		q->fuse_fd = -1;
+		q->sync = -1;
 		q->spin_credit = 1;
 		bridge_slots_init(q, arena + i * bridge_queue_arena_bytes());
 	}
-	return bridge_hiprio_init(b, arena + nr * bridge_queue_arena_bytes());
+	arena += nr * bridge_queue_arena_bytes();
+	err = bridge_notify_init(b, arena);
+	arena += (size_t)BRIDGE_NOTIFY_BUFFERS * BRIDGE_NOTIFY_BYTES;
+	return err < 0 ? err : bridge_hiprio_init(b, arena);
 }
 
 int bridge_new(struct bridge **ret_bridge, const struct bridge_config *config, const char **ret_why)
@@ -45,9 +51,11 @@ int bridge_new(struct bridge **ret_bridge, const struct bridge_config *config, c
 		.nr_queues_min = config->fewer_queues ? 2 : 0,
 		.queue_size = config->queue_size,
 		.format = config->format,
+		.notifications = true,
 		.event_idx = true,
 		.indirect_max = BRIDGE_SEGS_MAX,
 		.arena_bytes = config->nr_request_queues * bridge_queue_arena_bytes() +
+			       (size_t)BRIDGE_NOTIFY_BUFFERS * BRIDGE_NOTIFY_BYTES +
 			       (size_t)BRIDGE_HIPRIO_SLOTS * BRIDGE_HIPRIO_BYTES,
 		.watch_errors = true,
 	};
@@ -60,6 +68,7 @@ int bridge_new(struct bridge **ret_bridge, const struct bridge_config *config, c
 	b->config = *config;
 	b->config.path = NULL;
 	b->stop_fd = -1;
+	b->notify.synced = -1;
 	b->why = "";
 	err = b->event_fd = eventfd_new();
 	if (err >= 0)
@@ -67,7 +76,9 @@ int bridge_new(struct bridge **ret_bridge, const struct bridge_config *config, c
 	if (err >= 0)
 		err = vhost_client_new(&b->client, &client, ret_why);
 	if (err >= 0) {
-		b->config.nr_request_queues = vhost_client_nr_queues(b->client) - 1;
+		b->config.nr_request_queues =
+			vhost_client_nr_queues(b->client) - 1 - vhost_client_notifies(b->client);
+		*ret_why = "it wants larger buffers for notifications than there are";
 		err = make_queues(b);
 	}
 	if (err < 0) {
@@ -87,6 +98,7 @@ void bridge_free(struct bridge *b)
 	free(b->queues);
 	if (b->hiprio.ring)
 		pthread_mutex_destroy(&b->hiprio.lock);
+	bridge_notify_fini(b);
 	vhost_client_free(b->client);
 	close_fd(&b->event_fd);
 	close_fd(&b->stop_fd);
@@ -130,7 +142,7 @@ int bridge_start(struct bridge *b, int fuse_fd, const char **ret_why)
 	*ret_why = "cannot start threads";
 	for (unsigned int i = 0; i < b->config.nr_request_queues && err == 0; i++)
 		err = bridge_queue_start(&b->queues[i]);
-	return err;
+	return err == 0 ? bridge_notify_start(b) : err;
 }
 
 int bridge_event_fd(const struct bridge *b)
@@ -191,8 +203,10 @@ void bridge_stop(struct bridge *b)
 	for (unsigned int i = 0; i < b->config.nr_request_queues; i++) {
 		if (b->queues[i].fuse_fd >= 0)
 			bridge_fail_all(&b->queues[i]);
-		close_fd(&b->queues[i].fuse_fd);
 	}
+	bridge_notify_stop(b);
+	for (unsigned int i = 0; i < b->config.nr_request_queues; i++)
+		close_fd(&b->queues[i].fuse_fd);
 	if (!lost && b->started)
 		bridge_destroy(b, !drained);
 }

@@ -37,6 +37,11 @@
 /** BRIDGE_HIPRIO_BYTES - memory of one: header and the longest argument, padded; out header. */
 #define BRIDGE_HIPRIO_BYTES 128u
 
+/** BRIDGE_NOTIFY_BUFFERS - buffers that the device has for notifications. */
+#define BRIDGE_NOTIFY_BUFFERS 64u
+/** BRIDGE_NOTIFY_BYTES - size of each: more than STORE of all that a WRITE may hold needs. Pages that nobody writes cost nothing. */
+#define BRIDGE_NOTIFY_BYTES (BRIDGE_DATA_MAX + BRIDGE_PAGE)
+
 /**
  * struct bridge_slot - shared memory for one request and its reply.
  * @in: the request's header; what follows is contiguous
@@ -72,6 +77,7 @@ struct bridge_slot {
  * @large: free large slots, @nr_large of them; last in, first out: few pages are touched
  * @landing: large slot that the next request is read to, or NULL
  * @nr_locks: SETLKW under way
+ * @sync: eventfd of who waits until what the device gave back is passed on (notify.c), or -1
  * @spin_credit: grows when looking for replies was worth it
  */
 struct bridge_queue {
@@ -88,6 +94,7 @@ struct bridge_queue {
 	unsigned int nr_large;
 	struct bridge_slot *landing;
 	unsigned int nr_locks;
+	int sync;
 	int spin_credit;
 };
 
@@ -112,10 +119,35 @@ struct bridge_hiprio {
 };
 
 /**
+ * struct bridge_notify - the queue of notifications.
+ * @ring: rings and descriptors; NULL: the device passes none on
+ * @arena: BRIDGE_NOTIFY_BUFFERS of BRIDGE_NOTIFY_BYTES
+ * @thread: valid when @running
+ * @running: a thread was started and not yet joined
+ * @ended: the thread touches the kernel no more
+ * @synced: eventfd that each queue's thread adds 1 to when its bridge_queue.sync was seen
+ * @lock: of the next two
+ * @refused: RETRIEVEs that the kernel cannot answer
+ * @nr_refused: number of them; looked at without the lock
+ */
+struct bridge_notify {
+	const struct vhost_client_ring *ring;
+	uint8_t *arena;
+	pthread_t thread;
+	bool running;
+	bool ended;
+	int synced;
+	pthread_mutex_t lock;
+	struct fuse_notify_retrieve_out refused[BRIDGE_NOTIFY_BUFFERS];
+	unsigned int nr_refused;
+};
+
+/**
  * struct bridge - the whole.
  * @config: as given; @config.path is not used after bridge_new()
  * @client: the device
  * @hiprio: queue 0
+ * @notify: queue 1, where the device has notifications
  * @queues: request queues, @config.nr_request_queues of them
  * @event_fd: see bridge_event_fd()
  * @stop_fd: readable when the threads shall end; nobody drains it
@@ -128,6 +160,7 @@ struct bridge {
 	struct bridge_config config;
 	struct vhost_client *client;
 	struct bridge_hiprio hiprio;
+	struct bridge_notify notify;
 	struct bridge_queue *queues;
 	int event_fd;
 	int stop_fd;
@@ -220,7 +253,35 @@ int must_check bridge_hiprio_collect(struct bridge *bridge);
 /** bridge_hiprio_init() - divide its part of the arena, BRIDGE_HIPRIO_SLOTS * BRIDGE_HIPRIO_BYTES. Return: 0 or negative errno. */
 int must_check bridge_hiprio_init(struct bridge *bridge, uint8_t *arena);
 
+/* notify.c */
+
+/**
+ * bridge_notify_init() - give the device its buffers, if it has notifications.
+ * @arena: BRIDGE_NOTIFY_BUFFERS of BRIDGE_NOTIFY_BYTES
+ *
+ * Return: 0; -EPROTO: it wants larger ones; negative errno.
+ */
+int must_check bridge_notify_init(struct bridge *bridge, uint8_t *arena);
+/** bridge_notify_start() - start the thread. Return: 0 or negative errno. */
+int must_check bridge_notify_start(struct bridge *bridge);
+/**
+ * bridge_notify_stop() - end the thread; the bridge's stop_fd is readable, and the queues' threads have ended.
+ *
+ * The kernel may have it wait for a request's end: until it comes back, all that the kernel asks for fails with ENOTCONN.
+ */
+void bridge_notify_stop(struct bridge *bridge);
+/** bridge_notify_fini() - release what bridge_notify_init() made. */
+void bridge_notify_fini(struct bridge *bridge);
+/** bridge_notify_refuse() - answer the RETRIEVEs that the kernel refused. Context: the first queue's thread. */
+void bridge_notify_refuse(struct bridge_queue *q);
+
 /* queue.c */
+
+/** bridge_queue_is_first() - is it the one whose thread looks after what all share? */
+static inline bool bridge_queue_is_first(const struct bridge_queue *q)
+{
+	return q == q->bridge->queues;
+}
 
 /** bridge_queue_start() - start the thread. Return: 0 or negative errno. */
 int must_check bridge_queue_start(struct bridge_queue *q);

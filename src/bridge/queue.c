@@ -71,7 +71,8 @@ static int sleep_until_work(struct bridge_queue *q)
 		/* Without a slot only a reply helps, but the end of the mount (POLLERR) shows. */
 		{ .fd = q->fuse_fd, .events = bridge_can_take(q) ? POLLIN : 0 },
 		/* Signalled while INTERRUPTs are under way. */
-		{ .fd = q->index == 1 ? q->bridge->hiprio.ring->call_fd : -1, .events = POLLIN },
+		{ .fd = bridge_queue_is_first(q) ? q->bridge->hiprio.ring->call_fd : -1,
+		  .events = POLLIN },
 	};
 	int err = 0;
 
@@ -102,10 +103,17 @@ static void *queue_thread(void *arg)
 
 	virtq_driver_call_disable(q->ring->drv);
 	while (err >= 0 && !shall_stop(q)) {
+		/* Before it looks: what came until it was set is passed on afterwards. */
+		const int sync = __atomic_exchange_n(&q->sync, -1, __ATOMIC_SEQ_CST);
 		int nr = err = bridge_return_replies(q);
 
-		if (err >= 0 && q->index == 1 && READ_ONCE(q->bridge->hiprio.nr_interrupts))
+		if (unlikely(sync >= 0))
+			fd_signal(sync);
+		if (err >= 0 && bridge_queue_is_first(q) &&
+		    READ_ONCE(q->bridge->hiprio.nr_interrupts))
 			err = bridge_hiprio_collect(q->bridge);
+		if (bridge_queue_is_first(q) && READ_ONCE(q->bridge->notify.nr_refused))
+			bridge_notify_refuse(q);
 		if (err >= 0)
 			err = take_requests(q);
 		nr += err > 0 ? err : 0;

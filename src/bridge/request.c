@@ -243,7 +243,7 @@ int bridge_take_request(struct bridge_queue *q)
 		ret = bridge_hiprio_send(q->bridge, &hdr, q->landing->in + IN_HDR, len - IN_HDR);
 		return ret < 0 && ret != -EPROTO ? ret : 1;
 	}
-	if (op && op->reply == FUSE_REPLY_NONE)
+	if (op && op->reply == FUSE_REPLY_NONE && hdr.opcode != FUSE_NOTIFY_REPLY)
 		return 1;
 	if (!op || hdr.opcode == FUSE_INIT || op->traits & FUSE_OP_NEVER) {
 		bridge_reply_error(q, hdr.unique, -ENOSYS);
@@ -281,7 +281,9 @@ int bridge_return_replies(struct bridge_queue *q)
 
 		slot->busy = false;
 		q->nr_locks -= slot->opcode == FUSE_SETLKW;
-		if (bridge_reply_check(slot, written, &hdr)) {
+		if (slot->opcode == FUSE_NOTIFY_REPLY) {
+			/* Nobody waits. */
+		} else if (bridge_reply_check(slot, written, &hdr)) {
 			write_reply(q, &hdr, slot->out + OUT_HDR);
 		} else {
 			log_warn_ratelimited(&limit, "the device's reply to opcode %u is malformed",
@@ -297,7 +299,7 @@ int bridge_return_replies(struct bridge_queue *q)
 void bridge_fail_all(struct bridge_queue *q)
 {
 	for (unsigned int i = 0; i < array_size(q->slots); i++) {
-		if (q->slots[i].busy)
+		if (q->slots[i].busy && q->slots[i].opcode != FUSE_NOTIFY_REPLY)
 			bridge_reply_error(q, q->slots[i].unique, -ENOTCONN);
 	}
 }

@@ -4,9 +4,9 @@
  *
  * The kernel's INIT goes to the device with what cannot be forwarded taken out, and the device's reply to the kernel in the same
  * way, so that both agree on what works: nothing that is about /dev/fuse itself (SPLICE_*, OVER_IO_URING, PASSTHROUGH,
- * ABORT_ERROR), nothing that needs notifications, which come with a queue that we do not use (EXPLICIT_INVAL_DATA,
- * HAS_EXPIRE_ONLY, HAS_RESEND), no DAX window (MAP_ALIGNMENT, HAS_INODE_DAX), no REQUEST_TIMEOUT, whose aborts the device
- * would not hear of, and nothing newer than the protocol that we know.
+ * ABORT_ERROR), no HAS_RESEND, since requests are with the device, no DAX window (MAP_ALIGNMENT, HAS_INODE_DAX), no
+ * REQUEST_TIMEOUT, whose aborts the device would not hear of, and nothing newer than the protocol that we know. What needs
+ * notifications (EXPLICIT_INVAL_DATA, HAS_EXPIRE_ONLY) goes to devices that have them.
  *
  * An unmount shows as ENODEV; the kernel sends DESTROY to block devices and virtio-fs only. The device expects one.
  */
@@ -19,11 +19,11 @@
 #include "base/fd.h"
 #include "bridge/bridge_impl.h"
 
-#define NOT_FORWARDED                                                                              \
-	(FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE | FUSE_SPLICE_READ | FUSE_ABORT_ERROR |              \
-	 FUSE_EXPLICIT_INVAL_DATA | FUSE_MAP_ALIGNMENT | FUSE_INIT_RESERVED | FUSE_HAS_INODE_DAX | \
-	 FUSE_HAS_EXPIRE_ONLY | FUSE_PASSTHROUGH | FUSE_HAS_RESEND | FUSE_OVER_IO_URING |          \
-	 FUSE_REQUEST_TIMEOUT)
+#define NOT_FORWARDED                                                                      \
+	(FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE | FUSE_SPLICE_READ | FUSE_ABORT_ERROR |      \
+	 FUSE_MAP_ALIGNMENT | FUSE_INIT_RESERVED | FUSE_HAS_INODE_DAX | FUSE_PASSTHROUGH | \
+	 FUSE_HAS_RESEND | FUSE_OVER_IO_URING | FUSE_REQUEST_TIMEOUT)
+#define NEEDS_NOTIFICATIONS (FUSE_EXPLICIT_INVAL_DATA | FUSE_HAS_EXPIRE_ONLY)
 /* Flags up to the newest that we know. */
 #define KNOWN (2 * FUSE_REQUEST_TIMEOUT - 1)
 
@@ -85,26 +85,28 @@ static int exchange(struct bridge_queue *q, struct bridge_slot *slot, size_t len
 	return bridge_reply_check(slot, written, ret_hdr) ? 0 : -EPROTO;
 }
 
-static void mask_flags(uint32_t *flags, uint32_t *flags2)
+static void mask_flags(const struct bridge *b, uint32_t *flags, uint32_t *flags2)
 {
 	uint64_t all = *flags;
 
 	if (all & FUSE_INIT_EXT)
 		all |= (uint64_t)*flags2 << 32;
 	all &= KNOWN & ~NOT_FORWARDED;
+	if (!vhost_client_notifies(b->client))
+		all &= ~NEEDS_NOTIFICATIONS;
 	*flags = (uint32_t)all;
 	*flags2 = (uint32_t)(all >> 32);
 }
 
 /* The kernel's INIT in @slot, as the device shall see it. Return: its flags. */
-static uint64_t mask_request(struct bridge_slot *slot, size_t len)
+static uint64_t mask_request(const struct bridge *b, struct bridge_slot *slot, size_t len)
 {
 	struct fuse_init_in arg = { 0 };
 	uint8_t *at = slot->in + sizeof(struct fuse_in_header);
 	const size_t bytes = min_of(len - sizeof(struct fuse_in_header), sizeof(arg));
 
 	memcpy(&arg, at, bytes);
-	mask_flags(&arg.flags, &arg.flags2);
+	mask_flags(b, &arg.flags, &arg.flags2);
 	if (arg.major == FUSE_KERNEL_VERSION)
 		arg.minor = min_of(arg.minor, (uint32_t)FUSE_KERNEL_MINOR_VERSION);
 	memcpy(at, &arg, bytes);
@@ -112,11 +114,11 @@ static uint64_t mask_request(struct bridge_slot *slot, size_t len)
 }
 
 /* Bound the device's reply, a private copy, by what was asked for and what slots hold. */
-static void mask_reply(struct fuse_init_out *out, uint64_t asked)
+static void mask_reply(const struct bridge *b, struct fuse_init_out *out, uint64_t asked)
 {
 	const uint32_t pages = BRIDGE_DATA_MAX / (uint32_t)sysconf(_SC_PAGESIZE);
 
-	mask_flags(&out->flags, &out->flags2);
+	mask_flags(b, &out->flags, &out->flags2);
 	out->flags &= (uint32_t)asked;
 	out->flags2 &= (uint32_t)(asked >> 32);
 	out->minor = min_of(out->minor, (uint32_t)FUSE_KERNEL_MINOR_VERSION);
@@ -191,7 +193,7 @@ int bridge_init(struct bridge *b, const char **ret_why)
 	memcpy(&slot->unique, slot->in + offsetof(struct fuse_in_header, unique),
 	       sizeof(slot->unique));
 	slot->opcode = FUSE_INIT;
-	asked = mask_request(slot, len);
+	asked = mask_request(b, slot, len);
 	*ret_why = "the device does not answer INIT";
 	err = exchange(q, slot, len, sizeof(reply), INIT_TIMEOUT_MS, &reply.hdr);
 	if (err == 0)
@@ -201,7 +203,7 @@ int bridge_init(struct bridge *b, const char **ret_why)
 		return err;
 	}
 	b->started = true;
-	mask_reply(&reply.out, asked);
+	mask_reply(b, &reply.out, asked);
 	*ret_why = "the kernel does not take the device's reply to INIT";
 	if (write(q->fuse_fd, &reply, reply.hdr.len) < 0)
 		return -errno;

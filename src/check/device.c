@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -17,6 +18,14 @@
 
 static const struct fuse_getattr_in no_args;
 
+/* Queues of a driver that takes no notifications; 0: it does not tell. */
+static unsigned int nr_plain_queues(const struct check *c)
+{
+	const unsigned int nr = (unsigned int)c->report->nr_queues;
+
+	return nr && c->report->features & bit64(VIRTIO_FS_F_NOTIFICATION) ? nr - 1 : nr;
+}
+
 static struct peer *device_peer(struct check *c, unsigned int nr_queues, bool no_session)
 {
 	const struct peer_setup setup = { .format = VIRTQ_SPLIT,
@@ -24,9 +33,10 @@ static struct peer *device_peer(struct check *c, unsigned int nr_queues, bool no
 					  .nr_queues = nr_queues,
 					  .no_session = no_session };
 
-	if (c->report->nr_queues && c->report->nr_queues < nr_queues) {
-		c->no_peer = check_end(c, CHECK_NOT_OFFERED, "it has %u queues",
-				       (unsigned int)c->report->nr_queues);
+	const unsigned int has = nr_plain_queues(c);
+
+	if (has && has < nr_queues) {
+		c->no_peer = check_end(c, CHECK_NOT_OFFERED, "it has %u queues", has);
 		return NULL;
 	}
 	return check_peer(c, &setup);
@@ -38,11 +48,54 @@ static enum check_status rule_version_1(struct check *c, uint64_t arg)
 	return c->report->features & bit64(32) ? check_holds(c) : check_fails(c, "not offered");
 }
 
+/* Requests at their numbers, buffers in queue 1, which stay with the device until the file system has something to say. */
+static enum check_status notification_session(struct check *c, struct peer *p, uint32_t bytes)
+{
+	int err = peer_give_buffers(p, bytes), nr;
+
+	if (err < 0)
+		return check_fails(c, "queue 1: %s", strerror(-err));
+	err = peer_works(p, NOTIFYING_FIRST);
+	if (err < 0)
+		return check_error(c, p, err, "GETATTR on queue 2");
+	err = peer_forget(p, FUSE_ROOT_ID, 1);
+	if (err < 0)
+		return check_error(c, p, err, "FORGET on queue 0");
+	/* What it takes for requests is back by then. */
+	poll(NULL, 0, QUIET_MS);
+	nr = peer_take_buffers(p);
+	if (nr < 0)
+		return check_fails(c, "%s", p->problem);
+	err = peer_works(p, NOTIFYING_FIRST);
+	if (err < 0)
+		return check_error(c, p, err, "GETATTR behind it");
+	return check_end(c, CHECK_HOLDS, "buffers of %u bytes, %d notifications came", bytes, nr);
+}
+
 static enum check_status rule_notification(struct check *c, uint64_t arg)
 {
-	if (!(c->report->features & 1))
+	const struct peer_setup setup = { .format = VIRTQ_SPLIT,
+					  .queue_size = RING_SIZE,
+					  .nr_queues = 2,
+					  .notifications = true };
+	uint32_t bytes = 0;
+	struct peer *p;
+	int err;
+
+	if (!(c->report->features & bit64(VIRTIO_FS_F_NOTIFICATION)))
 		return check_end(c, CHECK_NOT_OFFERED, "%s", "");
-	return check_end(c, CHECK_NOT_CHECKED, "offered, but no driver uses it");
+	p = check_peer(c, &setup);
+	if (!p)
+		return check_no_peer(c);
+	err = vhost_client_read_config(p->vhost, TAG_BYTES + 4, &bytes, sizeof(bytes));
+	if (err < 0)
+		return check_fails(c, "notify_buf_size: %s", strerror(-err));
+	bytes = le32toh(bytes);
+	if (bytes < sizeof(struct fuse_out_header))
+		return check_fails(c, "notify_buf_size is %u", bytes);
+	if (bytes > PEER_ROOM)
+		return check_end(c, CHECK_NOT_CHECKED, "it wants buffers of %u bytes", bytes);
+	return notification_session(c, p, bytes);
 }
 
 static enum check_status rule_tag(struct check *c, uint64_t arg)
@@ -84,7 +137,7 @@ static enum check_status rule_nr_queues(struct check *c, uint64_t arg)
 	raw = le32toh(raw);
 	if (!raw)
 		return check_fails(c, "0 request queues");
-	if (c->report->nr_queues && raw > c->report->nr_queues - 1)
+	if (nr_plain_queues(c) && raw > nr_plain_queues(c) - 1)
 		return check_fails(c, "%u request queues, GET_QUEUE_NUM tells %u queues", raw,
 				   (unsigned int)c->report->nr_queues);
 	return check_end(c, CHECK_HOLDS, "%u", raw);
@@ -368,7 +421,7 @@ static enum check_status rule_queues_at_once(struct check *c, uint64_t arg)
 static const struct check_rule rules[] = {
 	DEVICE("6.1", "VIRTIO_F_VERSION_1", TURN_SHARED, rule_version_1, 0),
 	DEVICE("5.11.2", "queue 0 is hiprio, queue 1 takes requests", TURN_SHARED, rule_hiprio_first, 0),
-	DEVICE("5.11.3", "VIRTIO_FS_F_NOTIFICATION", TURN_SHARED, rule_notification, 0),
+	DEVICE("5.11.3", "VIRTIO_FS_F_NOTIFICATION: queue 1 takes buffers, requests begin at 2", TURN_OWN, rule_notification, 0),
 	DEVICE("5.11.4", "the tag is not empty, and padded with NUL", TURN_SHARED, rule_tag, 0),
 	DEVICE("5.11.4.2", "num_request_queues is at least 1, and as many as there are", TURN_SHARED, rule_nr_queues, 0),
 	DEVICE("5.11.6", "requests before INIT are refused", TURN_OWN, rule_before_init, 0),

@@ -9,6 +9,7 @@
 
 #define MINOR_MIN     12u
 #define MAX_WRITE_MIN 4096u
+#define RING_SIZE     64u
 
 enum check_status op_init(struct check *c, struct check_fs *fs)
 {
@@ -55,7 +56,32 @@ enum check_status op_interrupt(struct check *c, struct check_fs *fs)
 
 enum check_status op_notify_reply(struct check *c, struct check_fs *fs)
 {
-	return check_end(c, CHECK_NOT_OFFERED, "no notification queue");
+	const struct peer_setup setup = { .format = VIRTQ_SPLIT,
+					  .queue_size = RING_SIZE,
+					  .nr_queues = 2,
+					  .notifications = true };
+	const struct fuse_notify_retrieve_in in = {};
+	struct ask ask = { .opcode = FUSE_NOTIFY_REPLY,
+			   .nodeid = FUSE_ROOT_ID,
+			   .args = &in,
+			   .args_bytes = sizeof(in),
+			   .no_reply = true };
+	struct peer *p;
+	int err;
+
+	if (!(c->report->features & bit64(VIRTIO_FS_F_NOTIFICATION)))
+		return check_end(c, CHECK_NOT_OFFERED, "no notification queue");
+	p = check_peer(c, &setup);
+	if (!p)
+		return check_no_peer(c);
+	err = peer_ask(p, NOTIFYING_FIRST, &ask);
+	if (err < 0)
+		return check_error(c, p, err, "the chain");
+	err = peer_works(p, NOTIFYING_FIRST);
+	if (err < 0)
+		return check_error(c, p, err, "GETATTR behind it");
+	return check_end(c, CHECK_HOLDS,
+			 "nobody had asked; only that it disturbs nothing was tried");
 }
 
 /* Without a window the least is that they are refused. */

@@ -59,6 +59,7 @@ int peer_new(struct peer **ret_peer, const char *path, const struct peer_setup *
 		.indirect_max = setup->indirect ? 64 : 0,
 		.arena_bytes = (size_t)2 * PEER_SLOTS * PART_BYTES,
 		.watch_errors = true,
+		.notifications = setup->notifications,
 		.mem_slots = setup->mem_slots,
 		.inflight = setup->inflight,
 		.no_protocol = setup->no_protocol,
@@ -79,8 +80,12 @@ int peer_new(struct peer **ret_peer, const char *path, const struct peer_setup *
 	err = p->copies ? vhost_client_new(&p->vhost, &config, ret_why) : -ENOMEM;
 	if (err == 0) {
 		take_slots(p);
+		p->setup.nr_queues = vhost_client_nr_queues(p->vhost);
 		*ret_why = "INIT";
-		err = setup->no_session ? 0 : peer_init(p, FIRST_QUEUE);
+		err = setup->no_session
+			      ? 0
+			      : peer_init(p, vhost_client_notifies(p->vhost) ? NOTIFYING_FIRST
+									     : FIRST_QUEUE);
 	}
 	if (err < 0) {
 		peer_free(p);
@@ -261,6 +266,73 @@ static int bad_answer(struct peer *p, const char *what, uint64_t got, uint64_t w
 	snprintf(p->problem, sizeof(p->problem), "%s %llu instead of %llu", what,
 		 (unsigned long long)got, (unsigned long long)wanted);
 	return -EPROTO;
+}
+
+int peer_give_buffers(struct peer *p, uint32_t bytes)
+{
+	const struct vhost_client_ring *ring = vhost_client_ring(p->vhost, NOTIFY_QUEUE);
+
+	for (unsigned int i = 1; i < PEER_SLOTS; i++) {
+		struct peer_slot *s = &p->slots[i];
+		const struct iovec iov = { s->in, bytes };
+		int err;
+
+		assert(!s->busy && bytes <= PEER_ROOM);
+		memset(s->in, GUARD, bytes + GUARD_BYTES);
+		s->in_bytes = bytes;
+		err = virtq_driver_add(ring->drv, &iov, 0, 1, s);
+		if (err < 0)
+			return err;
+		s->busy = true;
+	}
+	peer_kick(p, NOTIFY_QUEUE);
+	return 0;
+}
+
+/* What came in a buffer. Return: -EPROTO: it is none. */
+static int look_at_notification(struct peer *p, const struct peer_slot *s, uint32_t written)
+{
+	struct fuse_out_header hdr;
+
+	memcpy(&hdr, s->in, sizeof(hdr));
+	if (written < sizeof(hdr) || written > s->in_bytes || hdr.len != written)
+		return bad_answer(p, "a notification's length", hdr.len, written);
+	if (hdr.unique)
+		return bad_answer(p, "a notification's unique", hdr.unique, 0);
+	if (hdr.error <= 0 || hdr.error > FUSE_NOTIFY_PRUNE) {
+		snprintf(p->problem, sizeof(p->problem), "%d as a notification's code", hdr.error);
+		return -EPROTO;
+	}
+	if (!all_are(s->in + written, s->in_bytes + GUARD_BYTES - written, GUARD))
+		return bad_answer(p, "bytes behind a notification", 1, 0);
+	return 0;
+}
+
+int peer_take_buffers(struct peer *p)
+{
+	const struct vhost_client_ring *ring = vhost_client_ring(p->vhost, NOTIFY_QUEUE);
+	uint32_t written = 0;
+	void *cookie = NULL;
+	int nr = 0, err;
+
+	while ((err = virtq_driver_get(ring->drv, &cookie, &written)) > 0) {
+		struct peer_slot *s = cookie;
+
+		s->busy = false;
+		err = look_at_notification(p, s, written);
+		if (err < 0)
+			return err;
+		nr++;
+	}
+	if (err < 0)
+		return bad_answer(p, "a used element of queue", NOTIFY_QUEUE, 0);
+	for (unsigned int i = 1; i < PEER_SLOTS; i++) {
+		const struct peer_slot *s = &p->slots[i];
+
+		if (s->busy && !all_are(s->in, s->in_bytes + GUARD_BYTES, GUARD))
+			return bad_answer(p, "bytes in a buffer that it has not given back", 1, 0);
+	}
+	return nr;
 }
 
 static int take_answer(struct peer *p, struct peer_slot *s)

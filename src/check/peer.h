@@ -15,6 +15,9 @@
 #define PEER_QUEUES_MAX 3u
 #define HIPRIO		0u
 #define FIRST_QUEUE	1u
+/* Where notifications are taken: their queue, and the first for requests. */
+#define NOTIFY_QUEUE	1u
+#define NOTIFYING_FIRST 2u
 
 struct peer_setup {
 	enum virtq_format format;
@@ -24,6 +27,7 @@ struct peer_setup {
 	bool indirect;
 	bool mem_slots;
 	bool inflight;
+	bool notifications; /* take them if offered: then there is one queue more, and NOTIFYING_FIRST takes requests */
 	bool no_protocol;
 	bool no_session;
 	uint64_t extra_protocol, without_protocol;
@@ -114,6 +118,13 @@ int must_check peer_wait(struct peer *p, unsigned int queue, int timeout_ms,
 			 unsigned int *ret_slot);
 /* Submit in slot 0 of an idle queue and wait. Return: 0: *@ask is answered; the errors above. */
 int must_check peer_ask(struct peer *p, unsigned int queue, struct ask *ask);
+
+/*
+ * Where notifications are taken: give the device all slots but 0 as buffers of @bytes. peer_take_buffers(): look at what it gave
+ * back and at what it has. Return: errors of virtq_driver_add(); how many came back; -EPROTO with peer->problem.
+ */
+int must_check peer_give_buffers(struct peer *p, uint32_t bytes);
+int must_check peer_take_buffers(struct peer *p);
 
 /* GETATTR of the root: does the session work? Return: 0; the device's errno; errors of peer_ask(). */
 int must_check peer_works(struct peer *p, unsigned int queue);

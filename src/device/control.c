@@ -129,12 +129,15 @@ static void control_handle(struct device *dev, struct request *req)
 	size_t len = 0;
 	int err = 0;
 
+	notify_close(dev);
 	control_quiesce(dev, deadline);
 	control_payback(dev);
+	fuse_session_allow_notify(dev->session, READ_ONCE(dev->features) & DEVICE_F_NOTIFICATION);
 	if (req && req->fuse.op->opcode == FUSE_INIT)
 		err = dev->svc->unavailable ? -EIO
 					    : fuse_session_init(dev->session, &req->fuse, req->buf,
 								&dev->svc->init_out, &reply, &len);
+	notify_open(dev);
 	if (req)
 		control_answer(req, err, &reply, len);
 	queue_resume_all(dev);

@@ -18,8 +18,9 @@
 #define VIRTIO_F_VERSION_1     (UINT64_C(1) << 32)
 #define VIRTIO_F_RING_PACKED   (UINT64_C(1) << 34)
 
-#define DEVICE_FEATURES \
-	(VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1 | VIRTIO_F_RING_PACKED)
+#define DEVICE_FEATURES                                                        \
+	(DEVICE_F_NOTIFICATION | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | \
+	 VIRTIO_F_VERSION_1 | VIRTIO_F_RING_PACKED)
 
 /*
  * Most request queues that the config space speaks of; more are served to those who ask for them. Of the known
@@ -27,13 +28,14 @@
  */
 #define CONFIG_REQUEST_QUEUES_MAX 63u
 
-/* The config space of device type 26 without the notification feature (virtio 1.2, 5.11.4). */
+/* The config space of device type 26 (virtio 1.2, 5.11.4). */
 struct virtio_fs_config {
 	char tag[DEVICE_TAG_BYTES];
 	le32 num_request_queues;
+	le32 notify_buf_size;
 };
 
-_Static_assert(sizeof(struct virtio_fs_config) == 40, "virtio 1.2, 5.11.4");
+_Static_assert(sizeof(struct virtio_fs_config) == 44, "virtio 1.2, 5.11.4");
 
 static bool config_valid(const struct device_config *config)
 {
@@ -60,7 +62,7 @@ static int device_init_queues(struct device *dev)
 		if (err < 0)
 			return err;
 	}
-	return queue_init(&dev->internal, dev, DEVICE_REQUEST_QUEUES_MAX + 1, 64);
+	return queue_init(&dev->internal, dev, DEVICE_REQUEST_QUEUES_MAX + 2, 64);
 }
 
 int device_new(struct device **ret_dev, const struct device_config *config, struct service *svc)
@@ -82,10 +84,12 @@ int device_new(struct device **ret_dev, const struct device_config *config, stru
 	dev->config.tag = NULL;
 	dev->svc = svc;
 	dev->internal.wake_fd = -1;
-	dev->nr_queues = dev->config.nr_request_queues + 1;
+	/* One that is for notifications, or that nobody uses. */
+	dev->nr_queues = dev->config.nr_request_queues + 2;
 	pthread_mutex_init(&dev->queues_lock, NULL);
 	pthread_mutex_init(&dev->control_lock, NULL);
 	pthread_cond_init(&dev->control_cond, NULL);
+	notify_init(dev);
 	err = take_init(dev);
 	if (err == 0)
 		err = device_init_queues(dev);
@@ -103,9 +107,11 @@ int device_resume(struct device *dev, uint32_t generation)
 {
 	int err = fuse_session_resume(dev->session, &dev->svc->init_out, generation);
 
+	if (err < 0)
+		return err;
+	notify_open(dev);
 	/* Its end is the control thread's. */
-	if (!err)
-		err = control_start(dev);
+	err = control_start(dev);
 	return err;
 }
 
@@ -131,7 +137,10 @@ void device_free(struct device *dev)
 	if (!dev)
 		return;
 	device_finish(dev);
+	if (dev->session)
+		notify_close(dev);
 	device_stop_service(dev);
+	notify_fini(dev);
 	fuse_session_free(dev->session);
 	for (unsigned int i = 0; dev->queues && i < dev->nr_queues; i++)
 		queue_fini(&dev->queues[i]);
@@ -167,7 +176,9 @@ void device_reset(struct device *dev)
 		device_queue_set_enabled(dev, i, false);
 		dev->queues[i].base = 0;
 	}
-	dev->features = 0;
+	WRITE_ONCE(dev->features, 0);
+	/* What waits is the old driver's; the session's end takes its time. */
+	notify_close(dev);
 	__atomic_store_n(&dev->status, 0, __ATOMIC_RELAXED);
 	control_end_session(dev);
 }
@@ -187,7 +198,7 @@ int device_set_features(struct device *dev, uint64_t features)
 				return -EBUSY;
 		}
 	}
-	dev->features = features;
+	WRITE_ONCE(dev->features, features);
 	return 0;
 }
 
@@ -215,6 +226,7 @@ int device_config_read(const struct device *dev, uint32_t off, void *buf, uint32
 	memcpy(config.tag, dev->tag, sizeof(config.tag));
 	config.num_request_queues =
 		cpu_to_le32(min_of(dev->config.nr_request_queues, CONFIG_REQUEST_QUEUES_MAX));
+	config.notify_buf_size = cpu_to_le32(FUSE_NOTIFY_BYTES_MAX);
 	memcpy(buf, (const char *)&config + off, len);
 	return 0;
 }

@@ -18,6 +18,12 @@
  * works beside us, so many that the interrupt decision is shared (bench/null.py).
  */
 #define QUEUE_BATCH 8
+/* The virtqueue of notifications, where the driver took VIRTIO_FS_F_NOTIFICATION. Else it is the first request queue. */
+#define NOTIFY_QUEUE 1u
+/* VIRTIO_FS_F_NOTIFICATION (virtio 1.2, 5.11.3). */
+#define DEVICE_F_NOTIFICATION UINT64_C(1)
+/* Notifications that wait for a buffer. */
+#define NOTIFY_ENTRIES_MAX 1024u
 /* Messages under way at a time while a session's lookups and handles are paid back. */
 #define PAYBACK_INFLIGHT 16
 
@@ -87,6 +93,7 @@ struct queue {
 	bool parked;
 	bool enabled;
 	bool broken;
+	bool notifies; /* it has no requests, but buffers for notifications */
 	int wake_fd; /* -1 in a device whose requests are taken by others */
 	int kick_fd;
 	uint32_t base; /* virtq_base() when it was stopped */
@@ -137,6 +144,20 @@ struct device_taker {
 	uint64_t poll_ns;
 };
 
+struct notify_entry;
+
+/* What waits for a buffer of the driver's (notify.c); all but nr_dropped under lock. */
+struct device_notify {
+	pthread_mutex_t lock;
+	bool open; /* there is a session whose driver takes notifications */
+	struct notify_entry *entries[NOTIFY_ENTRIES_MAX]; /* a ring */
+	unsigned int head;
+	unsigned int nr; /* looked at without the lock */
+	size_t bytes;
+	uint64_t nr_dropped;
+	struct log_ratelimit log;
+};
+
 struct device {
 	struct device_config config;
 	char tag[DEVICE_TAG_BYTES];
@@ -168,6 +189,7 @@ struct device {
 	struct queue internal; /* a pool of requests that no ring gave us */
 
 	struct device_taker taker;
+	struct device_notify notify;
 
 	struct log_ratelimit bad_request_log;
 	uint64_t nr_bad_requests;
@@ -190,6 +212,9 @@ void queue_wait_idle(struct queue *q, uint64_t deadline_ns, enum queue_idle what
 bool must_check queue_wait_below(struct queue *q, uint64_t deadline_ns, uint64_t most);
 bool queue_slots_free(const struct queue *q);
 void queue_break(struct queue *q, const char *why);
+bool must_check queue_steered(const struct queue *q);
+bool must_check queue_park(struct queue *q);
+void queue_wait_fds(struct queue *q, bool want_kick);
 bool queue_is_current(const struct queue *q);
 void queue_publish_locked(struct queue *q, bool *ret_call);
 void queue_call(struct queue *q);
@@ -198,6 +223,15 @@ void queue_end_batch(struct queue *q);
 void queue_set_current(struct queue *q);
 void queue_drain_kick(struct queue *q);
 void poll_time_adapt(uint64_t *poll_ns, uint64_t slept_ns, uint64_t max_ns);
+
+/* notify.c */
+void notify_init(struct device *dev);
+void notify_fini(struct device *dev);
+void notify_open(struct device *dev);
+void notify_close(struct device *dev);
+bool notify_pending(const struct device *dev);
+bool notify_run(struct queue *q);
+void *notify_main(void *arg);
 
 /* take.c */
 int must_check take_init(struct device *dev);

@@ -200,7 +200,7 @@ static unsigned int queue_run_batch(struct queue *q, bool *ret_starved)
 	return nr;
 }
 
-static bool queue_steered(const struct queue *q)
+bool queue_steered(const struct queue *q)
 {
 	return READ_ONCE(q->stop) || READ_ONCE(q->paused);
 }
@@ -290,7 +290,7 @@ void queue_drain_kick(struct queue *q)
 	}
 }
 
-static void queue_wait_fds(struct queue *q, bool want_kick)
+void queue_wait_fds(struct queue *q, bool want_kick)
 {
 	struct pollfd fds[2] = {
 		{ .fd = q->wake_fd, .events = POLLIN },
@@ -323,7 +323,7 @@ out:
 }
 
 /* Return: false when the thread has to end. */
-static bool queue_park(struct queue *q)
+bool queue_park(struct queue *q)
 {
 	bool go_on;
 
@@ -522,7 +522,7 @@ static int queue_thread_start(struct queue *q)
 		return take_add_queue(q->dev, q);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, QUEUE_STACK_BYTES);
-	err = pthread_create(&q->thread, &attr, queue_main, q);
+	err = pthread_create(&q->thread, &attr, q->notifies ? notify_main : queue_main, q);
 	pthread_attr_destroy(&attr);
 	return -err;
 }
@@ -552,6 +552,7 @@ int device_queue_start(struct device *dev, unsigned int index, const struct virt
 	q->call_fd = fds->call_fd;
 	q->call_in_band = fds->call_in_band;
 	q->broken = false;
+	q->notifies = index == NOTIFY_QUEUE && dev->features & DEVICE_F_NOTIFICATION;
 	q->stop = false;
 	q->parked = false;
 	q->poll_ns = 0;

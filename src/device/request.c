@@ -29,7 +29,7 @@
 #define UNIQUE_USE_BITS	   (62 - UNIQUE_USE_SHIFT)
 
 _Static_assert(VIRTQ_SIZE_MAX <= 1u << UNIQUE_SLOT_BITS, "a slot number fits");
-_Static_assert(DEVICE_REQUEST_QUEUES_MAX + 2 <= 1u << UNIQUE_QUEUE_BITS, "a queue number fits");
+_Static_assert(DEVICE_REQUEST_QUEUES_MAX + 3 <= 1u << UNIQUE_QUEUE_BITS, "a queue number fits");
 
 static enum request_state request_state(const struct request *req)
 {

@@ -34,6 +34,8 @@ struct service;
  *          what @poll would find. Return: whether @poll may be called. NULL if there is nothing to poll
  * @poll: end requests for which replies are there. Never blocks. Return: did it do anything?
  * @poll_end: the queue thread that called @poll_begin goes to sleep
+ * @retrieve_none: answer a RETRIEVE that device_notify() took with a NOTIFY_REPLY of no bytes: the driver has not answered it. Any
+ *          thread; never blocks. NULL if the service sends none
  * @stop: the device goes away: end every request that is under way, now, with an error; no more will come.
  *          NULL if ->submit() always ends them itself.
  * @free: release everything; called when no request is under way.
@@ -46,6 +48,7 @@ struct service_ops {
 	bool (*poll_begin)(struct service *svc);
 	bool (*poll)(struct service *svc);
 	void (*poll_end)(struct service *svc);
+	void (*retrieve_none)(struct service *svc, const struct fuse_notify_retrieve_out *what);
 	void (*stop)(struct service *svc);
 	void (*free)(struct service *svc);
 };
@@ -155,6 +158,20 @@ void request_fill_end(struct request *req);
  * Return: pointer to 32 bytes, zero at submit, aligned for pointers.
  */
 void *request_service_data(struct request *req);
+
+/**
+ * device_notify() - the file system says something unasked: leave it for the driver.
+ * @code: enum fuse_notify_code, or anything else
+ * @body: what followed the header, in native byte order; checked as a hostile daemon's
+ * @len: bytes of @body
+ *
+ * Never waits for the driver. Context: any thread that a request may be ended on; calls neither back into the service.
+ *
+ * Return: 0: the driver will get it. Otherwise it goes nowhere, and a RETRIEVE is the caller's to answer: -EOPNOTSUPP: this driver
+ * takes no such notifications; -EINVAL, -ENAMETOOLONG: malformed; -ENOENT: the driver does not hold the node; -EBUSY: too many
+ * RETRIEVEs are open; -ENOSPC, -ENOMEM: the driver leaves too many unread.
+ */
+int must_check device_notify(struct device *dev, int32_t code, const void *body, size_t len);
 
 /**
  * request_find() - the request under way with this unique.

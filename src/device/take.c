@@ -169,8 +169,9 @@ void take_remove_queue(struct device *dev, struct queue *q)
 
 static bool take_may_from(const struct queue *q)
 {
-	/* Who frees a request of a starved queue wakes us. */
-	return !q->broken && READ_ONCE(q->enabled) && !READ_ONCE(q->starved);
+	/* Who frees a request of a starved queue, or brings a notification, wakes us. */
+	return !q->broken && READ_ONCE(q->enabled) && !READ_ONCE(q->starved) &&
+	       (!q->notifies || notify_pending(q->dev));
 }
 
 /* Return: 1 when a chain was taken, -EAGAIN when its queue has no free request, 0. */
@@ -180,6 +181,10 @@ static int take_from(struct queue *q)
 
 	if (!take_may_from(q) || !virtq_has_work(q->vq))
 		return 0;
+	if (q->notifies) {
+		notify_run(q);
+		return 0;
+	}
 	queue_set_current(q);
 	err = queue_take_one(q);
 	/* What the device answered itself; the service's own answers are published one by one. */

@@ -49,7 +49,12 @@ uint64_t device_features(const struct device *dev);
 /** device_set_features() - bits that the driver accepted. Return: 0, or -EINVAL for a bit not offered, or -EBUSY while a queue runs (a change of VHOST_F_LOG_ALL is allowed). */
 int must_check device_set_features(struct device *dev, uint64_t features);
 
-/** device_nr_queues() - all virtqueues: hiprio and the request queues. */
+/**
+ * device_nr_queues() - all virtqueues: hiprio, the notification queue, and the request queues.
+ *
+ * A driver that does not take VIRTIO_FS_F_NOTIFICATION has one request queue more than the config space tells of, for which it
+ * need not have a use.
+ */
 unsigned int device_nr_queues(const struct device *dev);
 /** device_queue_size_max() - largest ring that the device accepts. */
 uint32_t device_queue_size_max(const struct device *dev);

@@ -358,10 +358,13 @@ static int check_poll(struct decode *d)
 	struct fuse_poll_in arg;
 
 	LOAD(d, arg);
-	/* No notification reaches the driver: the daemon need not remember who waits. The reply's check does. */
-	d->req->args.flags = arg.flags & FUSE_POLL_SCHEDULE_NOTIFY;
-	d->req->args.size = arg.events;
-	arg.flags = 0;
+	arg.flags &= FUSE_POLL_SCHEDULE_NOTIFY;
+	if (!d->session->notify) {
+		/* No wake-up reaches the driver: the daemon need not remember who waits. The reply's check does. */
+		d->req->args.flags = arg.flags;
+		d->req->args.size = arg.events;
+		arg.flags = 0;
+	}
 	STORE(d, arg);
 	return 0;
 }
@@ -371,7 +374,12 @@ static int check_notify_reply(struct decode *d)
 	struct fuse_notify_retrieve_in arg;
 
 	LOAD(d, arg);
-	return arg.size == d->req->payload_bytes ? 0 : -EINVAL;
+	if (arg.size != d->req->payload_bytes)
+		return -EINVAL;
+	if (!d->session->notify)
+		return -ENOSYS;
+	return fuse_retrieve_answer(d->session, d->req->driver_unique, arg.size,
+				    &d->req->hdr.nodeid);
 }
 
 static int check_fallocate(struct decode *d)

@@ -341,5 +341,9 @@ int fuse_session_decode(struct fuse_session *session, struct fuse_request *req, 
 	req->hdr.len = req->msg_bytes + req->payload_bytes;
 	req->hdr.padding = 0;
 	memcpy(buf, &req->hdr, sizeof(req->hdr));
+	/* It answers the daemon, which knows its question by that. */
+	if (d.op->opcode == FUSE_NOTIFY_REPLY)
+		fuse_put64((uint8_t *)buf + offsetof(struct fuse_in_header, unique),
+			   req->driver_unique);
 	return 0;
 }

@@ -26,10 +26,12 @@
  *   MAX_PAGES             the driver without it sends 32 pages at most by itself
  *   SETXATTR_EXT          decode.c widens the short form
  *   INIT_EXT              each side has its own INIT
+ *   EXPLICIT_INVAL_DATA   a driver that takes no notifications gets AUTO_INVAL_DATA instead: with the other it would keep
+ *                         stale data for ever
+ *   HAS_EXPIRE_ONLY       about notifications: a driver that takes none is not told of it
  * not offered
  *   SPLICE_*, OVER_IO_URING, PASSTHROUGH, ABORT_ERROR    are about /dev/fuse
- *   EXPLICIT_INVAL_DATA, HAS_EXPIRE_ONLY, HAS_RESEND     need notifications, which no virtio-fs driver takes;
- *                         with the first, a driver would keep stale data for ever
+ *   HAS_RESEND            what a driver would send again is with the device, not in a queue of its own
  *   MAP_ALIGNMENT, HAS_INODE_DAX                         need a DAX window
  *   REQUEST_TIMEOUT       the driver's own business
  *   FILE_OPS              never used
@@ -47,7 +49,10 @@
 	 FUSE_HANDLE_KILLPRIV | FUSE_POSIX_ACL | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS |           \
 	 FUSE_NO_OPENDIR_SUPPORT | FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | \
 	 FUSE_INIT_EXT | FUSE_SECURITY_CTX | FUSE_CREATE_SUPP_GROUP | FUSE_DIRECT_IO_ALLOW_MMAP | \
-	 FUSE_NO_EXPORT_SUPPORT | FUSE_ALLOW_IDMAP)
+	 FUSE_NO_EXPORT_SUPPORT | FUSE_ALLOW_IDMAP | FUSE_EXPLICIT_INVAL_DATA |                   \
+	 FUSE_HAS_EXPIRE_ONLY)
+/* Of use to drivers that take notifications. */
+#define NEEDS_NOTIFY (FUSE_EXPLICIT_INVAL_DATA | FUSE_HAS_EXPIRE_ONLY)
 
 /* Read-ahead that we ask for; the smallest of daemon's, driver's and this is used. */
 #define READAHEAD_BYTES FUSE_READ_MAX
@@ -172,6 +177,7 @@ static void begin_session(struct fuse_session *session, bool swapped, uint32_t m
 			  uint64_t driver_flags, const struct fuse_init_out *daemon)
 {
 	session->daemon_minor = daemon->minor;
+	session->notify = session->notify_allowed;
 	/* A late reply of the session before may look at these. */
 	WRITE_ONCE(session->daemon_flags, init_out_flags(daemon));
 	WRITE_ONCE(session->driver_flags, driver_flags);
@@ -179,6 +185,11 @@ static void begin_session(struct fuse_session *session, bool swapped, uint32_t m
 	WRITE_ONCE(session->no_open[1], false);
 	session->minor = min_of(minor, daemon->minor);
 	session->flags = session->daemon_flags & driver_flags & OFFERED;
+	if (!session->notify) {
+		if (session->daemon_flags & FUSE_EXPLICIT_INVAL_DATA)
+			session->flags |= driver_flags & FUSE_AUTO_INVAL_DATA;
+		session->flags &= ~NEEDS_NOTIFY;
+	}
 	/* These two follow the driver alone: its INIT is not the one that the daemon answered. */
 	session->flags &= ~FUSE_INIT_EXT;
 	session->flags |= driver_flags & FUSE_INIT_EXT;
@@ -191,8 +202,8 @@ static void begin_session(struct fuse_session *session, bool swapped, uint32_t m
 	session->active = true;
 }
 
-static void write_record(struct fuse_session_record *record, bool swapped, uint32_t minor,
-			 uint64_t driver_flags)
+static void write_record(struct fuse_session_record *record, bool swapped, bool notify,
+			 uint32_t minor, uint64_t driver_flags)
 {
 	if (!record)
 		return;
@@ -200,6 +211,7 @@ static void write_record(struct fuse_session_record *record, bool swapped, uint3
 	WRITE_ONCE(record->minor, minor);
 	WRITE_ONCE(record->driver_flags, driver_flags);
 	WRITE_ONCE(record->no_open, 0);
+	WRITE_ONCE(record->notify, notify);
 	/* Last: who dies before has begun nothing. */
 	__atomic_store_n(&record->active, true, __ATOMIC_RELEASE);
 }
@@ -216,8 +228,10 @@ int fuse_session_resume(struct fuse_session *session, const struct fuse_init_out
 	record.minor = READ_ONCE(shared->minor);
 	record.driver_flags = READ_ONCE(shared->driver_flags);
 	record.no_open = READ_ONCE(shared->no_open);
-	if (record.swapped > 1 || record.minor < FUSE_MINOR_MIN)
+	record.notify = READ_ONCE(shared->notify);
+	if (record.swapped > 1 || record.notify > 1 || record.minor < FUSE_MINOR_MIN)
 		return -EINVAL;
+	session->notify_allowed = record.notify;
 	begin_session(session, record.swapped, record.minor, record.driver_flags, daemon);
 	session->no_open[0] = record.no_open & 1;
 	session->no_open[1] = record.no_open & 2;
@@ -266,7 +280,8 @@ int fuse_session_init(struct fuse_session *session, const struct fuse_request *r
 		if (flags & FUSE_INIT_EXT)
 			flags |= (uint64_t)arg.flags2 << 32;
 		begin_session(session, req->swapped, arg.minor, flags, daemon);
-		write_record(session->config.record, req->swapped, arg.minor, flags);
+		write_record(session->config.record, req->swapped, session->notify, arg.minor,
+			     flags);
 		make_reply(session, &arg, daemon, &out);
 	}
 	if (req->swapped)

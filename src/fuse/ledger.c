@@ -458,6 +458,31 @@ int ledger_add_lookup(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 	return err;
 }
 
+int ledger_find_driver_id(struct ledger *ledger, uint64_t *id)
+{
+	const uint32_t epoch = ledger_epoch(ledger);
+	struct ledger_shard *s = ledger_shard_of(ledger, *id);
+	struct ledger_node *n = NULL;
+
+	if (*id == FUSE_ROOT_ID)
+		return 0;
+	if (__atomic_load_n(&ledger->aliasing, __ATOMIC_ACQUIRE)) {
+		pthread_mutex_lock(&ledger->alias_lock);
+		n = ledger_alias_find(ledger, *id, epoch);
+		if (n)
+			*id = n->driver_id;
+		pthread_mutex_unlock(&ledger->alias_lock);
+	}
+	if (n)
+		return 0;
+	pthread_mutex_lock(&s->lock);
+	n = ledger_find_node(s, *id);
+	if (n && (n->epoch != epoch || n->daemon_id != *id || !n->nlookup))
+		n = NULL;
+	pthread_mutex_unlock(&s->lock);
+	return n ? 0 : -ENOENT;
+}
+
 int ledger_add_handle(struct ledger *ledger, uint32_t epoch, uint64_t driver_id, uint64_t *fh,
 		      bool dir, uint32_t flags, struct ledger_handle **spare)
 {

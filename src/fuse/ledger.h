@@ -125,6 +125,14 @@ int must_check ledger_add_handle(struct ledger *ledger, uint32_t epoch, uint64_t
 				 uint64_t *fh, bool dir, uint32_t flags,
 				 struct ledger_handle **spare);
 
+/**
+ * ledger_find_driver_id() - what the driver calls a node of the daemon that answers now.
+ * @id: the daemon's node id; exchanged for the driver's
+ *
+ * Return: 0; -ENOENT: the driver holds no such node.
+ */
+int must_check ledger_find_driver_id(struct ledger *ledger, uint64_t *id);
+
 /** enum ledger_lock - what a lock request did. */
 enum ledger_lock {
 	LEDGER_POSIX_LOCKED,

@@ -127,7 +127,7 @@ OP(FUSE_IOCTL, "IOCTL"), ARGS(fuse_ioctl_in, "844" "8" "44"), .reply = FUSE_REPL
 OP(FUSE_POLL, "POLL"), ARGS(fuse_poll_in, "8844"), FIXED(fuse_poll_out, "44"),
 	FIELDS(OFF(fuse_poll_in, fh), NO, NO, NO), NODE END,
 OP(FUSE_NOTIFY_REPLY, "NOTIFY_REPLY"), ARGS(fuse_notify_retrieve_in, "8844" "88"), NO_REPLY,
-	NO_FIELDS, .payload = FUSE_PAYLOAD_AFTER_ARGS, .min_minor = 15, NODE | FUSE_OP_NEVER END,
+	NO_FIELDS, .payload = FUSE_PAYLOAD_AFTER_ARGS, .min_minor = 15 END,
 OP(FUSE_BATCH_FORGET, "BATCH_FORGET"), ARGS(fuse_batch_forget_in, "44"), NO_REPLY, NO_FIELDS,
 	.min_minor = 16, .traits = FUSE_OP_TAIL | FUSE_OP_HIPRIO END,
 OP(FUSE_FALLOCATE, "FALLOCATE"), ARGS(fuse_fallocate_in, "88844"), EMPTY,

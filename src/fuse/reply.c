@@ -197,7 +197,7 @@ static int check_lock(struct reply *r)
 }
 
 /*
- * A driver that is going to sleep until FUSE_NOTIFY_POLL would sleep for ever: virtio-fs has no way for that. So where
+ * A driver that takes no notifications, and is going to sleep until FUSE_NOTIFY_POLL, would sleep for ever. So where
  * nothing is ready it is told that what it waits for is, as a kernel says of files whose daemon knows no POLL: what it
  * does next waits in the daemon, or gets EAGAIN.
  */

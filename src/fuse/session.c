@@ -26,9 +26,11 @@ int fuse_session_new(struct fuse_session **ret_session, const struct fuse_sessio
 	if (!session)
 		return -ENOMEM;
 	session->config = *config;
+	pthread_mutex_init(&session->retrieve_lock, NULL);
 	if (config->use_ledger) {
 		err = ledger_new(&session->ledger);
 		if (err < 0) {
+			pthread_mutex_destroy(&session->retrieve_lock);
 			free(session);
 			return err;
 		}
@@ -42,6 +44,7 @@ void fuse_session_free(struct fuse_session *session)
 	if (!session)
 		return;
 	ledger_free(session->ledger);
+	pthread_mutex_destroy(&session->retrieve_lock);
 	free(session);
 }
 
@@ -55,6 +58,10 @@ void fuse_session_daemon_lost(struct fuse_session *session)
 	/* no_open stays: a driver that learned it asks no more, and the next daemon is the same program. */
 	if (session->ledger)
 		ledger_lost(session->ledger);
+	/* Who asked is gone. */
+	pthread_mutex_lock(&session->retrieve_lock);
+	session->nr_retrieves = 0;
+	pthread_mutex_unlock(&session->retrieve_lock);
 }
 
 void fuse_request_unpin(struct fuse_request *req)

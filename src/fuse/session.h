@@ -30,6 +30,8 @@
 #define FUSE_ARGS_INLINE 4800
 /** FUSE_ARGS_MAX - bytes of header and arguments of the largest request that is copied whole. */
 #define FUSE_ARGS_MAX (72u << 10)
+/** FUSE_NOTIFY_BYTES_MAX - bytes of the longest notification to a driver, header included. */
+#define FUSE_NOTIFY_BYTES_MAX 8192u
 
 struct fuse_session;
 struct ledger_node;
@@ -88,6 +90,7 @@ struct fuse_request {
  * @swapped: the driver's byte order is not ours
  * @minor: the driver's
  * @no_open: bit 0: the daemon implements no OPEN; bit 1: no OPENDIR
+ * @notify: the driver takes notifications
  * @driver_flags: INIT flags that the driver offered
  */
 struct fuse_session_record {
@@ -95,6 +98,7 @@ struct fuse_session_record {
 	uint32_t swapped;
 	uint32_t minor;
 	uint32_t no_open;
+	uint64_t notify;
 	uint64_t driver_flags;
 };
 
@@ -139,7 +143,7 @@ int must_check fuse_session_header(struct fuse_session *session, const void *raw
  * @cap: size of @buf, ≥ 40 + @req->copy_bytes + 64
  *
  * FORGET, BATCH_FORGET: the ledger is updated and the message cut to what the daemon must hear; -ENODATA when
- * that is nothing. INIT and DESTROY are decoded but belong to the caller. INTERRUPT: the message holds the
+ * that is nothing. NOTIFY_REPLY: -ENODATA when nobody asked. INIT and DESTROY are decoded but belong to the caller. INTERRUPT: the message holds the
  * driver's unique of the request that is meant; the caller translates it.
  *
  * Return: 0, with everything pinned that the request uses: fuse_session_finish() must follow. Nothing is
@@ -242,6 +246,65 @@ int must_check fuse_session_end_next(struct fuse_session *session, uint64_t uniq
  * them. Context: may run beside header, decode and finish.
  */
 void fuse_session_daemon_lost(struct fuse_session *session);
+
+/**
+ * struct fuse_notify - a daemon's notification on its way to the driver.
+ * @code: one of enum fuse_notify_code, or anything else
+ * @body: what followed the header: private memory, native byte order, nothing checked
+ * @len: bytes of @body
+ * @msg: the caller's buffer, FUSE_NOTIFY_BYTES_MAX bytes
+ * @msg_bytes: bytes of the message in @msg, the header included
+ * @inode: node as the driver names it, where the message is an INVAL_INODE: a later one makes it superfluous; else 0
+ * @retrieve: where the message is a RETRIEVE, its unique: fuse_session_retrieve_lost() if it does not reach the driver; else 0
+ * @done: how much of @body was dealt with; private to the session
+ * @started: private to the session
+ */
+struct fuse_notify {
+	int32_t code;
+	const uint8_t *body;
+	size_t len;
+	uint8_t *msg;
+	size_t msg_bytes;
+	uint64_t inode;
+	uint64_t retrieve;
+	size_t done;
+	bool started;
+};
+
+/**
+ * fuse_session_allow_notify() - can the driver of the next session take notifications? Context: as fuse_session_init(), before it.
+ *
+ * A driver that cannot gets a POLL answered so that it never waits for a wake-up, and AUTO_INVAL_DATA in place of
+ * EXPLICIT_INVAL_DATA.
+ */
+void fuse_session_allow_notify(struct fuse_session *session, bool allow);
+/** fuse_session_notifies() - is there a session, and does its driver take notifications? */
+bool fuse_session_notifies(const struct fuse_session *session);
+/** fuse_notify_check() - is a notification well-formed, as far as its length tells? Return: -EOPNOTSUPP: yes; -EINVAL. */
+int must_check fuse_notify_check(const struct fuse_notify *n);
+/**
+ * fuse_notify_begin() - check a notification; @n->code, body and len are set.
+ *
+ * Context: any thread; excludes fuse_session_init() and the end of the session, as for fuse_notify_next(). Return: 0; -EINVAL: malformed;
+ * -EOPNOTSUPP: well-formed, and this driver takes no such one.
+ */
+int must_check fuse_notify_begin(const struct fuse_session *session, struct fuse_notify *n);
+/**
+ * fuse_notify_next() - the next message that the driver is to get, in its byte order and with its node ids.
+ *
+ * Return: 1: @n->msg; 0: that was all; -EINVAL, -ENAMETOOLONG: malformed; -ENOENT: the driver holds no such node; -EBUSY: too
+ * many RETRIEVEs are open.
+ */
+int must_check fuse_notify_next(struct fuse_session *session, struct fuse_notify *n);
+/**
+ * fuse_session_retrieve_lost() - a RETRIEVE that the driver will not answer: take it out.
+ * @unique: which; 0: any
+ * @ret_what: as the daemon sent it
+ *
+ * Context: any thread. Return: false when there is none.
+ */
+bool must_check fuse_session_retrieve_lost(struct fuse_session *session, uint64_t unique,
+					   struct fuse_notify_retrieve_out *ret_what);
 
 /**
  * fuse_init_build() - the INIT that we send to a daemon, as a Linux 7.45 kernel would, less what cannot work

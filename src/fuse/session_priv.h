@@ -5,6 +5,8 @@
 #ifndef FUSEWIRE_FUSE_SESSION_PRIV_H
 #define FUSEWIRE_FUSE_SESSION_PRIV_H
 
+#include <pthread.h>
+
 #include "fuse/ledger.h"
 #include "fuse/session.h"
 
@@ -44,6 +46,8 @@
 #define FUSE_PAGES_MAX 256u
 /** FUSE_DRIVER_PAGE_MAX - bytes of a driver's page, which no field tells us: 64 KiB on arm64 and powerpc. */
 #define FUSE_DRIVER_PAGE_MAX 65536u
+/** FUSE_RETRIEVES_MAX - questions of a daemon for cached pages that may be open at a time. */
+#define FUSE_RETRIEVES_MAX 64
 /** FUSE_MINOR_MIN - oldest protocol minor that we speak, on both sides. */
 #define FUSE_MINOR_MIN 12
 
@@ -70,8 +74,13 @@ enum fuse_end_phase {
  * @read_max: bytes that a driver may ask for in READ or READDIR
  * @no_open: the daemon answered ENOSYS to OPEN ([0]) or OPENDIR ([1]): fh 0 needs no handle
  * @end_phase: of fuse_session_end_next()
+ * @notify_allowed: the next session's @notify
+ * @notify: the driver takes notifications
+ * @retrieve_lock: of the next two
+ * @retrieves: RETRIEVEs that the driver has not answered, as the daemon sent them
+ * @nr_retrieves: number of them
  *
- * All but @no_open and the ledger change only while nothing is decoded.
+ * All but @no_open, the open RETRIEVEs and the ledger change only while nothing is decoded.
  */
 struct fuse_session {
 	struct fuse_session_config config;
@@ -87,10 +96,26 @@ struct fuse_session {
 	uint32_t read_max;
 	bool no_open[2];
 	enum fuse_end_phase end_phase;
+	bool notify_allowed;
+	bool notify;
+	pthread_mutex_t retrieve_lock;
+	struct fuse_notify_retrieve_out retrieves[FUSE_RETRIEVES_MAX];
+	unsigned int nr_retrieves;
 };
 
 /** fuse_request_unpin() - drop pins and what was kept ready. */
 void fuse_request_unpin(struct fuse_request *req);
+
+/**
+ * fuse_retrieve_answer() - the driver answers a RETRIEVE: it is open no more.
+ * @unique: of the NOTIFY_REPLY
+ * @bytes: of its data
+ * @ret_nodeid: the daemon's node id
+ *
+ * Return: 0; -ENODATA: nobody asked; -EINVAL: more than was asked for.
+ */
+int must_check fuse_retrieve_answer(struct fuse_session *session, uint64_t unique, uint32_t bytes,
+				    uint64_t *ret_nodeid);
 
 /** fuse_init_offered() - INIT flags that fuse_init_build() offers to a daemon. */
 uint64_t fuse_init_offered(void);

@@ -121,10 +121,18 @@ int keeper_backend_greet(struct keeper *k, struct keeper_backend *be)
 	return err;
 }
 
+/* How many the driver may use: where it did not take the one for notifications, the back-end counts one that is none of requests. */
+static unsigned int usable_queues(const struct keeper *k, const struct keeper_backend *be)
+{
+	const bool spare = be->features & ~k->state.features & bit64(VIRTIO_FS_F_NOTIFICATION);
+
+	return be->nr_queues ? be->nr_queues - spare : 0;
+}
+
 int keeper_backend_fits(struct keeper *k, const struct keeper_backend *be)
 {
 	const struct keeper_state *s = &k->state;
-	const unsigned int nr = keeper_state_nr_rings(s);
+	const unsigned int nr = keeper_state_nr_rings(s), has = usable_queues(k, be);
 	const bool inflight = be->protocol & bit64(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
 
 	if (s->features & ~be->features)
@@ -134,10 +142,9 @@ int keeper_backend_fits(struct keeper *k, const struct keeper_backend *be)
 		return keeper_refuse(k, -EOPNOTSUPP,
 				     "the new back-end lacks protocol features %#llx",
 				     (unsigned long long)(s->protocol & ~be->offered));
-	if (nr > be->nr_queues)
+	if (nr > has)
 		return keeper_refuse(k, -EOPNOTSUPP,
-				     "the new back-end has %u queues, %u are in use", be->nr_queues,
-				     nr);
+				     "the new back-end has %u queues, %u are in use", has, nr);
 	if (s->slots && s->nr_regions > be->nr_slots)
 		return keeper_refuse(k, -EOPNOTSUPP,
 				     "the new back-end takes %llu memory regions, %u are in use",

@@ -64,23 +64,27 @@ static int client_tell(struct vhost_client *c, uint32_t request, const void *pay
 	return reply.payload.u64 ? -EREMOTEIO : 0;
 }
 
-/* Back-ends answer a queue that they do not have in ways of their own, some by their end: ask first. */
-static int client_check_queues(struct vhost_client *c)
+/* Back-ends answer a queue that they do not have in ways of their own, some by their end: ask first. @offered: its features */
+static int client_check_queues(struct vhost_client *c, uint64_t offered)
 {
 	uint64_t nr = 0;
 	int err = client_ask(c, VHOST_USER_GET_QUEUE_NUM, NULL, 0, &nr, sizeof(nr));
 
 	if (err < 0)
 		return err;
+	/* It counts the queue of notifications, which is none where it is not taken. */
+	if (nr && offered & bit64(VIRTIO_FS_F_NOTIFICATION) && !vhost_client_notifies(c))
+		nr--;
 	if (nr >= c->config.nr_queues)
 		return 0;
-	if (!c->config.nr_queues_min || nr < c->config.nr_queues_min)
+	if (!c->config.nr_queues_min ||
+	    nr < c->config.nr_queues_min + (vhost_client_notifies(c) ? 1 : 0))
 		return -ERANGE;
 	c->config.nr_queues = (unsigned int)nr;
 	return 0;
 }
 
-static int client_negotiate_protocol(struct vhost_client *c)
+static int client_negotiate_protocol(struct vhost_client *c, uint64_t features)
 {
 	uint64_t offered = 0;
 	uint64_t wish = bit64(VHOST_USER_PROTOCOL_F_MQ) | bit64(VHOST_USER_PROTOCOL_F_REPLY_ACK) |
@@ -105,7 +109,7 @@ static int client_negotiate_protocol(struct vhost_client *c)
 	if (err < 0)
 		return err;
 	c->protocol_features = wish;
-	return has_protocol(c, VHOST_USER_PROTOCOL_F_MQ) ? client_check_queues(c) : 0;
+	return has_protocol(c, VHOST_USER_PROTOCOL_F_MQ) ? client_check_queues(c, features) : 0;
 }
 
 static uint64_t wanted_features(const struct vhost_client *c, uint64_t *ret_must)
@@ -113,6 +117,8 @@ static uint64_t wanted_features(const struct vhost_client *c, uint64_t *ret_must
 	uint64_t wish = bit64(VIRTIO_F_VERSION_1);
 
 	*ret_must = bit64(VIRTIO_F_VERSION_1);
+	if (c->config.notifications)
+		wish |= bit64(VIRTIO_FS_F_NOTIFICATION);
 	if (!c->config.no_protocol)
 		wish |= bit64(VHOST_USER_F_PROTOCOL_FEATURES);
 	if (c->config.event_idx)
@@ -135,9 +141,12 @@ static int client_negotiate(struct vhost_client *c)
 		return err;
 	if ((offered & must) != must)
 		return -EOPNOTSUPP;
-	c->features = c->features ? c->features : offered & features;
+	if (!c->features) {
+		c->features = offered & features;
+		c->config.nr_queues += vhost_client_notifies(c);
+	}
 	if (c->features & bit64(VHOST_USER_F_PROTOCOL_FEATURES))
-		err = client_negotiate_protocol(c);
+		err = client_negotiate_protocol(c, offered);
 	else if (c->config.mem_slots)
 		err = -EOPNOTSUPP;
 	if (err == 0)
@@ -375,8 +384,8 @@ int vhost_client_new(struct vhost_client **ret_client, const struct vhost_client
 		return -ENOMEM;
 	c->config = *config;
 	c->sock = c->mem_fd = c->err_fd = c->inflight_fd = -1;
-	c->rings = calloc(config->nr_queues, sizeof(*c->rings));
-	for (unsigned int i = 0; c->rings && i < config->nr_queues; i++)
+	c->rings = calloc(config->nr_queues + 1, sizeof(*c->rings));
+	for (unsigned int i = 0; c->rings && i <= config->nr_queues; i++)
 		c->rings[i].kick_fd = c->rings[i].call_fd = -1;
 	err = c->rings ? client_begin(c, ret_why) : -ENOMEM;
 	if (err == 0) {
@@ -483,6 +492,11 @@ void vhost_client_free(struct vhost_client *c)
 unsigned int vhost_client_nr_queues(const struct vhost_client *c)
 {
 	return c->config.nr_queues;
+}
+
+bool vhost_client_notifies(const struct vhost_client *c)
+{
+	return c->features & bit64(VIRTIO_FS_F_NOTIFICATION);
 }
 
 const struct vhost_client_ring *vhost_client_ring(const struct vhost_client *c, unsigned int index)

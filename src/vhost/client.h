@@ -24,6 +24,8 @@ struct vhost_client;
  * @nr_queues_min: so many are enough where the back-end tells that it has fewer than @nr_queues; 0: it must have all
  * @queue_size: descriptors per ring
  * @format: split or packed; packed needs the back-end to offer it
+ * @notifications: take VIRTIO_FS_F_NOTIFICATION if the back-end offers it: then ring 1 is one more than @nr_queues tells of, for
+ *                 notifications, and requests begin at ring 2
  * @event_idx: use event indices if the back-end offers them
  * @indirect_max: segments of the longest chain that goes into an indirect table, if the back-end offers those; 0: none
  * @arena_bytes: shared memory for requests, beside the rings
@@ -41,6 +43,7 @@ struct vhost_client_config {
 	unsigned int nr_queues_min;
 	uint32_t queue_size;
 	enum virtq_format format;
+	bool notifications;
 	bool event_idx;
 	uint32_t indirect_max;
 	size_t arena_bytes;
@@ -106,8 +109,10 @@ int must_check vhost_client_read_config(struct vhost_client *client, uint32_t of
 /** vhost_client_free() - stop the rings, close the connection. NULL is allowed. */
 void vhost_client_free(struct vhost_client *client);
 
-/** vhost_client_nr_queues() - queues in use: config.nr_queues, or what the back-end has of them (config.nr_queues_min). */
+/** vhost_client_nr_queues() - queues in use: config.nr_queues, or what the back-end has of them (config.nr_queues_min), and that of notifications. */
 unsigned int vhost_client_nr_queues(const struct vhost_client *client);
+/** vhost_client_notifies() - is ring 1 for notifications? */
+bool vhost_client_notifies(const struct vhost_client *client);
 /** vhost_client_ring() - ring @index, < vhost_client_nr_queues(). */
 const struct vhost_client_ring *vhost_client_ring(const struct vhost_client *client,
 						  unsigned int index);

@@ -100,6 +100,8 @@ enum vhost_protocol_feature {
 #define VIRTIO_F_RING_INDIRECT	28
 #define VIRTIO_F_RING_EVENT_IDX 29
 #define VIRTIO_F_RING_PACKED	34
+/** VIRTIO_FS_F_NOTIFICATION - virtqueue 1 is for notifications, and requests begin at 2 (virtio 1.2, 5.11.3). */
+#define VIRTIO_FS_F_NOTIFICATION 0
 
 /** bit64 - the mask of bit @n. */
 #define bit64(n) (1ull << (n))

@@ -2,6 +2,7 @@
 /*
  * The device's side of a service without a device: requests that a test makes, and counts how they end.
  */
+#include "fuse/session.h"
 #include "fake.h"
 
 #include <pthread.h>
@@ -174,6 +175,13 @@ void request_direct_end(struct request *req, int error)
 void *request_service_data(struct request *req)
 {
 	return req->service_data;
+}
+
+int device_notify(struct device *dev, int32_t code, const void *body, size_t len)
+{
+	const struct fuse_notify notify = { .code = code, .body = body, .len = len };
+
+	return fuse_notify_check(&notify);
 }
 
 void device_service_died(struct device *dev)

@@ -38,11 +38,6 @@ static void on_lost(void *ctx, const char *why)
 	__atomic_fetch_add(&t->nr_lost, 1, __ATOMIC_RELEASE);
 }
 
-static void on_notify(void *ctx, int32_t code, const void *body, size_t len)
-{
-	__atomic_fetch_add(&((struct test *)ctx)->nr_notified, 1, __ATOMIC_RELEASE);
-}
-
 void wait_count(const unsigned int *count, unsigned int want)
 {
 	for (int i = 0; i < 10000 && __atomic_load_n(count, __ATOMIC_ACQUIRE) < want; i++)
@@ -130,10 +125,9 @@ void attach_ready(struct test *t, uint32_t max_read)
 int setup(void **state)
 {
 	struct test *t = calloc(1, sizeof(*t));
-	struct channel_config config = { .events = { .ready = on_ready,
-						     .stopped = on_stopped,
-						     .lost = on_lost,
-						     .notify = on_notify } };
+	struct channel_config config = {
+		.events = { .ready = on_ready, .stopped = on_stopped, .lost = on_lost }
+	};
 
 	t->buf = malloc(DAEMON_BUF);
 	t->daemon = -1;

@@ -15,7 +15,7 @@ struct test {
 	struct service *svc;
 	int daemon; /* the daemon's end */
 	int clone;
-	unsigned int nr_ready, nr_stopped, nr_lost, nr_notified;
+	unsigned int nr_ready, nr_stopped, nr_lost;
 	const char *why;
 	bool read_only;
 	uint32_t max_write;

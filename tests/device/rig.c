@@ -133,6 +133,15 @@ static void service_interrupt(struct service *svc, uint64_t unique)
 	pthread_mutex_unlock(&rs->lock);
 }
 
+static void service_retrieve_none(struct service *svc, const struct fuse_notify_retrieve_out *what)
+{
+	struct rig_service *rs = to_rig(svc);
+
+	pthread_mutex_lock(&rs->lock);
+	rs->nr_none++;
+	pthread_mutex_unlock(&rs->lock);
+}
+
 static void service_stop(struct service *svc)
 {
 	struct rig_service *rs = to_rig(svc);
@@ -145,6 +154,7 @@ static const struct service_ops rig_ops = {
 	.name = "rig",
 	.submit = service_submit,
 	.interrupt = service_interrupt,
+	.retrieve_none = service_retrieve_none,
 	.stop = service_stop,
 };
 
@@ -248,7 +258,8 @@ struct rig *rig_new_with(const struct device_config *config, bool packed, struct
 	rig->setup[0].format = packed ? VIRTQ_PACKED : VIRTQ_SPLIT;
 	assert_int_equal(device_new(&rig->dev, config, svc), 0);
 	device_attach(rig->dev, &rig_transport, rig);
-	assert_int_equal(device_set_features(rig->dev, device_features(rig->dev)), 0);
+	assert_int_equal(device_set_features(rig->dev, device_features(rig->dev) & ~UINT64_C(1)),
+			 0);
 	device_set_mem(rig->dev, rig->table, NULL);
 	for (unsigned int i = 0; i < RIG_QUEUES; i++) {
 		rig->kick[i] = eventfd_new();

@@ -38,6 +38,7 @@ struct rig_service {
 	uint64_t nr_forgotten;
 	unsigned int nr_interrupts;
 	uint64_t last_interrupt;
+	unsigned int nr_none; /* RETRIEVEs that the driver did not answer */
 };
 
 struct rig {

@@ -56,15 +56,17 @@ static void send_getattr(struct rig *rig, unsigned int queue, unsigned int slot,
 static void test_config_space(void **state)
 {
 	struct rig *rig = *state;
-	uint8_t space[40], expected[40] = { 't' };
+	uint8_t space[44], expected[44] = { 't' };
 
 	expected[36] = RIG_QUEUES - 1;
-	assert_int_equal(device_config_bytes(rig->dev), 40);
-	assert_int_equal(device_config_read(rig->dev, 0, space, 40), 0);
-	assert_memory_equal(space, expected, 40);
-	assert_int_equal(device_config_read(rig->dev, 39, space, 1), 0);
-	assert_int_equal(device_config_read(rig->dev, 39, space, 2), -EINVAL);
-	assert_int_equal(device_config_read(rig->dev, 41, space, 0), -EINVAL);
+	/* The size of a notification's buffer. */
+	expected[41] = 0x20;
+	assert_int_equal(device_config_bytes(rig->dev), 44);
+	assert_int_equal(device_config_read(rig->dev, 0, space, 44), 0);
+	assert_memory_equal(space, expected, 44);
+	assert_int_equal(device_config_read(rig->dev, 43, space, 1), 0);
+	assert_int_equal(device_config_read(rig->dev, 43, space, 2), -EINVAL);
+	assert_int_equal(device_config_read(rig->dev, 45, space, 0), -EINVAL);
 }
 
 /* User-mode Linux takes the number from here and fails above 64 queues; others ask for what they want. */
@@ -78,7 +80,7 @@ static void test_config_space_many_queues(void **state)
 	for (unsigned int queues = 62; queues <= 65; queues++) {
 		c.nr_request_queues = queues;
 		assert_int_equal(device_new(&dev, &c, &rs->svc), 0);
-		assert_int_equal(device_nr_queues(dev), queues + 1);
+		assert_int_equal(device_nr_queues(dev), queues + 2);
 		assert_int_equal(device_config_read(dev, 36, nr, 4), 0);
 		assert_int_equal(nr[0], min_of(queues, 63u));
 		device_free(dev);

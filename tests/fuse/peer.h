@@ -66,6 +66,7 @@ struct peer {
  * @daemon_without: INIT flags that the daemon does not take
  * @driver_without: INIT flags that the driver does not offer
  * @arch: of the driver
+ * @notify: the driver takes notifications
  */
 struct peer_setup {
 	bool swapped;
@@ -75,6 +76,7 @@ struct peer_setup {
 	uint64_t daemon_without;
 	uint64_t driver_without;
 	enum fuse_arch arch;
+	bool notify;
 };
 
 static inline uint32_t peer_order(const struct peer *p, uint32_t v)
@@ -180,6 +182,7 @@ static inline struct peer *peer_new(struct peer_setup setup)
 	memcpy(answer, &hdr, sizeof(hdr));
 	memcpy(answer + 16, &out, sizeof(out));
 	assert_int_equal(fuse_init_accept(answer, len, 7, &p->daemon, &why), 0);
+	fuse_session_allow_notify(p->session, setup.notify);
 	p->swapped = setup.swapped;
 	p->minor = setup.driver_minor ? setup.driver_minor : 45;
 	p->flags = PEER_FLAGS & ~setup.driver_without;

@@ -7,10 +7,10 @@
 #include "fuse/session_priv.h"
 
 /* Bits of which facts say that they cannot work over virtio. */
-#define STRIPPED                                                                            \
-	(FUSE_PASSTHROUGH | FUSE_OVER_IO_URING | FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE |     \
-	 FUSE_SPLICE_READ | FUSE_REQUEST_TIMEOUT | FUSE_HAS_RESEND | FUSE_HAS_EXPIRE_ONLY | \
-	 FUSE_MAP_ALIGNMENT | FUSE_HAS_INODE_DAX | FUSE_EXPLICIT_INVAL_DATA)
+#define STRIPPED                                                                          \
+	(FUSE_PASSTHROUGH | FUSE_OVER_IO_URING | FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE |   \
+	 FUSE_SPLICE_READ | FUSE_REQUEST_TIMEOUT | FUSE_HAS_RESEND | FUSE_MAP_ALIGNMENT | \
+	 FUSE_HAS_INODE_DAX)
 
 static void test_build(void **state)
 {

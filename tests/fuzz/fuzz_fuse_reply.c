@@ -2,7 +2,8 @@
 /*
  * Fuzz target: bytes of a hostile daemon as the reply to a good request, of each opcode.
  *
- * Input: opcode, setup, error (both one byte), body. Opcode 26 takes the rest as a reply to our own INIT.
+ * Input: opcode, setup, error (both one byte), body. Opcode 26 takes the rest as a reply to our own INIT, 0 as a notification whose
+ * code is the error.
  */
 #define PEER_PLAIN
 #include "../fuse/requests.h"
@@ -94,6 +95,39 @@ static void fuzz_reply(uint32_t opcode, uint8_t setup, int8_t error, const uint8
 	peer_free(p);
 }
 
+static void fuzz_notify(uint8_t setup, int8_t code, const uint8_t *data, size_t size)
+{
+	struct peer *p = good_peer((struct peer_setup){
+		.swapped = setup & 1,
+		.no_ledger = setup & 2,
+		.driver_minor = setup & 4 ? 38 : 45,
+		.notify = !(setup & 8),
+	});
+	uint8_t *body = malloc(size ? size : 1), msg[FUSE_NOTIFY_BYTES_MAX];
+	struct fuse_notify n = { .code = code, .body = body, .len = size, .msg = msg };
+	struct fuse_notify_retrieve_out lost;
+	int err;
+
+	assert_non_null(body);
+	memcpy(body, data, size);
+	err = fuse_notify_begin(p->session, &n);
+	assert_true(err <= 0);
+	for (size_t nr = 0; err == 0; nr++) {
+		int ret = fuse_notify_next(p->session, &n);
+
+		/* Each message has at least a byte of the body, but for the first. */
+		assert_true(ret <= 1 && nr <= size + 1);
+		if (ret <= 0)
+			break;
+		assert_true(n.msg_bytes >= 16 && n.msg_bytes <= sizeof(msg));
+		assert_true(peer_order(p, fuse_get32(msg, false)) == n.msg_bytes);
+	}
+	while (fuse_session_retrieve_lost(p->session, 0, &lost)) {
+	}
+	free(body);
+	peer_free(p);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	uint32_t opcode;
@@ -103,6 +137,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	opcode = data[0] % FUSE_OPCODES_END;
 	if (opcode == FUSE_INIT)
 		fuzz_init(data + 1, size - 1);
+	else if (!opcode)
+		fuzz_notify(data[1], (int8_t)data[2], data + 3, size - 3);
 	else if (fuse_opcode_find(opcode))
 		fuzz_reply(opcode, data[1], (int8_t)data[2], data + 3, size - 3);
 	return 0;

@@ -551,9 +551,11 @@ static void test_wrong_replies(void **state)
 	assert_int_equal(inproc_write(d->svc, &iov, 1), -EINVAL);
 	iov.iov_len = 15;
 	assert_int_equal(inproc_write(d->svc, &iov, 1), -EINVAL);
-	/* A notification goes nowhere. */
+	/* A notification without what it says; then one that goes nowhere. */
 	out = (struct fuse_out_header){ .len = 16, .error = FUSE_NOTIFY_INVAL_INODE };
 	iov.iov_len = 16;
+	assert_int_equal(inproc_write(d->svc, &iov, 1), -EINVAL);
+	out.error = FUSE_NOTIFY_INC_EPOCH;
 	assert_int_equal(inproc_write(d->svc, &iov, 1), 16);
 	assert_int_equal(rig_getattr(d->rig, node), 0);
 	daemon_free(d);

@@ -127,8 +127,8 @@ def test_fewer_queues(top):
                 f.write(b"hello")
             with open(top / "mnt" / "data", "rb") as f:
                 assert f.read(5) == b"hello"
-            # The owner, and one for each queue.
-            assert len(os.listdir(f"/proc/{m.process.pid}/task")) == 2
+            # The owner, and one for each queue: requests, notifications.
+            assert len(os.listdir(f"/proc/{m.process.pid}/task")) == 3
 
 
 def test_read_only(top):

@@ -28,7 +28,7 @@ BACKEND_CONFIG_CHANGE, BACKEND_VRING_CALL = 2, 4
 
 F_MQ, F_LOG_SHMFD, F_REPLY_ACK, F_BACKEND_REQ, F_CONFIG = 0, 1, 3, 5, 9
 F_BACKEND_SEND_FD, F_INFLIGHT, F_RESET_DEVICE, F_INBAND, F_MEM_SLOTS, F_STATUS = 10, 12, 13, 14, 15, 16
-F_LOG_ALL, F_INDIRECT, F_EVENT_IDX, F_PROTOCOL_FEATURES, F_VERSION_1, F_PACKED = 26, 28, 29, 30, 32, 34
+F_NOTIFICATION, F_LOG_ALL, F_INDIRECT, F_EVENT_IDX, F_PROTOCOL_FEATURES, F_VERSION_1, F_PACKED = 0, 26, 28, 29, 30, 32, 34
 
 VERSION, REPLY, NEED_REPLY = 1, 4, 8
 NOFD = 0x100
@@ -199,7 +199,8 @@ class FrontEnd(Channel):
 
     def negotiate(self, features=None, protocol=None, inband=False):
         offered = self.ask_u64(GET_FEATURES)
-        self.features = offered & ~bits(F_LOG_ALL, F_PACKED) if features is None else features
+        # No guest takes notifications: its requests begin at queue 1.
+        self.features = offered & ~bits(F_NOTIFICATION, F_LOG_ALL, F_PACKED) if features is None else features
         offered = self.ask_u64(GET_PROTOCOL_FEATURES)
         self.protocol = offered if protocol is None else protocol
         self.send(SET_PROTOCOL_FEATURES, u64(self.protocol))

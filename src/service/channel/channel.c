@@ -583,6 +583,7 @@ static void channel_free(struct service *svc)
 static const struct service_ops channel_ops = {
 	.name = "channel",
 	.submit = channel_submit,
+	.retrieve_none = channel_retrieve_none,
 	.interrupt = channel_interrupt,
 	.poll_begin = channel_poll_begin,
 	.poll = channel_poll,

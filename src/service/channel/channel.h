@@ -25,13 +25,11 @@
  * @lost: the daemon closed its end, refused INIT (@why says how; else NULL), or channel_close() was called.
  *        Every request was ended with -EIO, and new ones will be, until channel_attach()
  * @library: before @ready: a message with CHANNEL_UNIQUE_LIBRARY, @len bytes that nobody checked. May be NULL
- * @notify: a notification (unique 0): @code is one of enum fuse_notify_code, @body @len bytes that nobody checked. May be NULL
  */
 struct channel_events {
 	void (*ready)(void *ctx, pid_t server);
 	void (*stopped)(void *ctx);
 	void (*lost)(void *ctx, const char *why);
-	void (*notify)(void *ctx, int32_t code, const void *body, size_t len);
 	void (*library)(void *ctx, const void *msg, size_t len);
 };
 
@@ -52,11 +50,13 @@ struct channel_config {
  * @nr_unknown: replies to what was not asked, or was answered before
  * @nr_malformed: replies of a wrong length or form
  * @nr_notifications: messages with unique 0
+ * @nr_not_passed_on: of these, malformed, or of no use to the driver, or it takes none
  */
 struct channel_counts {
 	uint64_t nr_unknown;
 	uint64_t nr_malformed;
 	uint64_t nr_notifications;
+	uint64_t nr_not_passed_on;
 };
 
 /**

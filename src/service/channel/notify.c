@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Notifications: what a daemon tells the kernel unasked. None of them reaches a driver, whose device has no queue for them.
+ * Notifications: what a daemon tells the kernel unasked. The device passes them on where the driver takes them.
  *
  * One is a question: RETRIEVE asks for pages of the kernel's cache and is answered by a NOTIFY_REPLY, for which libfuse keeps
- * an entry and its user may wait. It gets what a kernel answers that has cached nothing: no bytes.
+ * an entry and its user may wait. Where the driver is not asked, or does not answer, the daemon gets what a kernel answers that
+ * has cached nothing: no bytes.
  */
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "fuse/session.h"
 #include "service/channel/private.h"
 
 static int send_retrieve_reply(struct channel *ch, const struct fuse_notify_retrieve_out *what)
@@ -59,23 +61,35 @@ static void retrieve(struct channel *ch, const struct fuse_notify_retrieve_out *
 	}
 }
 
+void channel_retrieve_none(struct service *svc, const struct fuse_notify_retrieve_out *what)
+{
+	struct channel *ch = channel_of(svc);
+
+	pthread_mutex_lock(&ch->lock);
+	retrieve(ch, what);
+	pthread_mutex_unlock(&ch->lock);
+}
+
 bool notify_handle(struct channel *ch, const struct fuse_out_header *out, const char *body,
 		   size_t len)
 {
+	const struct fuse_notify plain = { .code = out->error, .len = len };
 	struct fuse_notify_retrieve_out what;
+	int err;
 
-	if (out->len != sizeof(*out) + len || out->error < FUSE_NOTIFY_POLL ||
-	    out->error > FUSE_NOTIFY_PRUNE)
+	if (out->len != sizeof(*out) + len)
 		return false;
-	if (out->error == FUSE_NOTIFY_RETRIEVE) {
-		if (len != sizeof(what))
-			return false;
+	pthread_mutex_lock(&ch->dev_lock);
+	err = ch->dev ? device_notify(ch->dev, out->error, body, len) : fuse_notify_check(&plain);
+	pthread_mutex_unlock(&ch->dev_lock);
+	if (err < 0 && out->error == FUSE_NOTIFY_RETRIEVE && len == sizeof(what)) {
 		memcpy(&what, body, sizeof(what));
+		channel_retrieve_none(&ch->svc, &what);
+	}
+	if (err < 0) {
 		pthread_mutex_lock(&ch->lock);
-		retrieve(ch, &what);
+		ch->counts.nr_not_passed_on++;
 		pthread_mutex_unlock(&ch->lock);
 	}
-	if (ch->config.events.notify)
-		ch->config.events.notify(ch->config.ctx, out->error, body, len);
-	return true;
+	return err != -EINVAL && err != -ENAMETOOLONG;
 }

@@ -255,6 +255,8 @@ void split_finish(struct channel *ch, struct channel_split *split);
 /** notify_handle() - take a notification. Context: reply thread, without the lock. Return: false when it is malformed. */
 bool must_check notify_handle(struct channel *ch, const struct fuse_out_header *out,
 			      const char *body, size_t len);
+/** channel_retrieve_none() - struct service_ops. */
+void channel_retrieve_none(struct service *svc, const struct fuse_notify_retrieve_out *what);
 /** notify_send_queued() - answers that wait. Context: under the lock. Return: 0, or -EAGAIN when the socket is full. */
 int notify_send_queued(struct channel *ch);
 

@@ -117,6 +117,19 @@ static void inproc_interrupt(struct service *svc, uint64_t unique)
 		lead_add_note(inproc_of(svc), note);
 }
 
+void inproc_retrieve_none(struct service *svc, const struct fuse_notify_retrieve_out *what)
+{
+	const struct fuse_notify_retrieve_in arg = { .offset = what->offset };
+	struct inproc_note *note =
+		note_new(FUSE_NOTIFY_REPLY, what->notify_unique, &arg, sizeof(arg));
+
+	if (!note)
+		return;
+	memcpy(note->msg + offsetof(struct fuse_in_header, nodeid), &what->nodeid,
+	       sizeof(what->nodeid));
+	lead_add_note(inproc_of(svc), note);
+}
+
 void inproc_destroy(struct service *svc)
 {
 	struct inproc_note *note = note_new(FUSE_DESTROY, INPROC_UNIQUE_DESTROY, NULL, 0);
@@ -202,6 +215,7 @@ static void inproc_free(struct service *svc)
 static const struct service_ops inproc_ops = {
 	.name = "inproc",
 	.submit = lead_submit,
+	.retrieve_none = inproc_retrieve_none,
 	.interrupt = inproc_interrupt,
 	.stop = inproc_stop,
 	.free = inproc_free,

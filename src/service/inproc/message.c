@@ -15,7 +15,7 @@
 
 static bool has_no_reply(uint32_t opcode)
 {
-	return opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET;
+	return opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET || opcode == FUSE_NOTIFY_REPLY;
 }
 
 /* Copy a list of segments into another at @off. The caller has checked that it fits. */

@@ -69,6 +69,8 @@
 #define INPROC_LEAD_COPY_MAX 8192u
 /* Requests that the guard takes in advance. */
 #define INPROC_PENDING_MAX 64u
+/* Bytes of a notification, STORE being the longest: data of a large WRITE, and its head. */
+#define INPROC_NOTIFY_MAX (INPROC_READ_MAX + 4096u)
 /* Segments of a payload that one pwritev(2) takes; others are copied at once. */
 #define LOAN_SEGMENTS_MAX 272u
 /* Uniques of our own messages; the device's are below. */
@@ -109,7 +111,7 @@ _Static_assert(sizeof(struct inproc_slot) <= 32, "what request_service_data() gi
 struct inproc_note {
 	struct inproc_note *next;
 	uint32_t len;
-	char msg[64];
+	char msg[80];
 };
 
 /*
@@ -220,6 +222,10 @@ bool must_check reply_borrow(struct request *req, uint64_t unique);
 void reply_return(struct request *req, uint64_t unique);
 /** reply_take() - the reply of @req is now the caller's to give. Return: it was still owed. */
 bool must_check reply_take(struct request *req);
+
+/* inproc.c */
+/** inproc_retrieve_none() - struct service_ops.retrieve_none. */
+void inproc_retrieve_none(struct service *svc, const struct fuse_notify_retrieve_out *what);
 
 static inline void inproc_lock(struct inproc *ip)
 {

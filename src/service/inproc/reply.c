@@ -180,17 +180,64 @@ static ssize_t reply_malformed(struct inproc *ip, const char *what)
 	return -EINVAL;
 }
 
+/* Take out of a pipe what nobody wants, so that it can be used again. */
+static void pipe_discard(int fd, size_t len)
+{
+	char sink[4096];
+
+	while (len) {
+		ssize_t n = read(fd, sink, min_of(len, sizeof(sink)));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return;
+		len -= (size_t)n;
+	}
+}
+
+/*
+ * Where no driver takes notifications the daemon hears what a kernel says that has cached nothing of what it names; but
+ * success, since its author may never have seen another answer.
+ */
+static ssize_t reply_notification(struct inproc *ip, const struct fuse_out_header *hdr,
+				  const struct reply_source *src)
+{
+	const size_t len = hdr->len - sizeof(*hdr);
+	char *body = len <= INPROC_NOTIFY_MAX ? malloc(len + 1) : NULL;
+	struct iovec to = { .iov_base = body, .iov_len = len };
+	struct fuse_notify_retrieve_out what;
+	int err = -EINVAL;
+
+	__atomic_add_fetch(&ip->nr_notifications, 1, __ATOMIC_RELAXED);
+	if (!body && src->pipe_fd >= 0)
+		pipe_discard(src->pipe_fd, len);
+	if (body && source_copy(src, 0, &to, 1, len)) {
+		/* Busy first, as for replies. */
+		inproc_busy(ip);
+		err = -EOPNOTSUPP;
+		if (!__atomic_load_n(&ip->gone, __ATOMIC_SEQ_CST))
+			err = device_notify(ip->dev, hdr->error, body, len);
+		inproc_not_busy(ip);
+	}
+	if (err < 0 && err != -EINVAL && hdr->error == FUSE_NOTIFY_RETRIEVE &&
+	    len == sizeof(what)) {
+		memcpy(&what, body, sizeof(what));
+		inproc_retrieve_none(&ip->svc, &what);
+		err = 0;
+	}
+	free(body);
+	return err == -EINVAL || err == -ENAMETOOLONG || err == -ENOENT ? err : (ssize_t)hdr->len;
+}
+
 static ssize_t reply_handle(struct inproc *ip, const struct fuse_out_header *hdr,
 			    const struct reply_source *src)
 {
 	struct request *req;
 	ssize_t ret = -ENOENT;
 
-	if (hdr->unique == 0) {
-		/* A notification: no driver takes them. */
-		__atomic_add_fetch(&ip->nr_notifications, 1, __ATOMIC_RELAXED);
-		return (ssize_t)hdr->len;
-	}
+	if (hdr->unique == 0)
+		return reply_notification(ip, hdr, src);
 	if (hdr->error > 0 || hdr->error < -1000 || (hdr->error && hdr->len != sizeof(*hdr)))
 		return reply_malformed(ip, "its error");
 	if (hdr->unique == INPROC_UNIQUE_DESTROY) {
@@ -234,22 +281,6 @@ ssize_t inproc_write_filled(struct service *svc, const struct fuse_out_header *h
 	return reply_handle(inproc_of(svc), hdr, &src);
 }
 
-/* Take out of a pipe what nobody wants, so that it can be used again. */
-static void pipe_discard(int fd, size_t len)
-{
-	char sink[4096];
-
-	while (len) {
-		ssize_t n = read(fd, sink, min_of(len, sizeof(sink)));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return;
-		len -= (size_t)n;
-	}
-}
-
 ssize_t inproc_write_pipe(struct service *svc, int pipe_fd, size_t len)
 {
 	struct inproc *ip = inproc_of(svc);
@@ -264,7 +295,8 @@ ssize_t inproc_write_pipe(struct service *svc, int pipe_fd, size_t len)
 		ret = reply_malformed(ip, "its length");
 	else
 		ret = reply_handle(ip, &hdr, &src);
-	if (ret < 0 || hdr.unique == 0)
+	/* Of a notification nothing is left. */
+	if (ret < 0 && (hdr.unique || hdr.len != len))
 		pipe_discard(pipe_fd, len - sizeof(hdr));
 	return ret;
 }
