@@ -177,6 +177,8 @@ static const char *connect_reason(int err, const char *why, char *buf, size_t si
 		return "a ring of that size is not possible (split rings: a power of two)";
 	if (err == -ERANGE)
 		return "it has fewer queues; give a smaller --queues";
+	if (err == -EPIPE || err == -ECONNRESET)
+		return "it closed the connection: did what it serves end? See its messages";
 	snprintf(buf, size, "%s: %s", why, strerror(-err));
 	return buf;
 }

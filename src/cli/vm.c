@@ -16,6 +16,9 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 
+/* So often a guest is started that falls over the emulation. */
+#define BOOTS_MAX 3
+
 enum {
 	OPT_FS = 256,
 	OPT_UML,
@@ -306,6 +309,17 @@ static void choose_accel(struct vm_options *opt)
 		opt->accel = access("/dev/kvm", R_OK | W_OK) == 0 ? VM_ACCEL_KVM : VM_ACCEL_TCG;
 }
 
+static int run_guest(const struct vm_options *opt, const struct vm_kernel *kernel, int initrd)
+{
+	int rc = vm_guest_run(opt, kernel, initrd);
+
+	for (int i = 1; i < BOOTS_MAX && rc == VM_BOOT_AGAIN; i++) {
+		cli_error("that was a fault of the emulation; booting once more");
+		rc = vm_guest_run(opt, kernel, initrd);
+	}
+	return rc == VM_BOOT_AGAIN ? CLI_FAILED : rc;
+}
+
 static int boot(struct vm_options *opt)
 {
 	struct vm_kernel kernel = { 0 };
@@ -317,7 +331,7 @@ static int boot(struct vm_options *opt)
 	if (vm_kernel_find(opt, &kernel) < 0)
 		return CLI_FAILED;
 	initrd = vm_initrd_new(opt, &kernel);
-	rc = initrd < 0 ? CLI_FAILED : vm_guest_run(opt, &kernel, initrd);
+	rc = initrd < 0 ? CLI_FAILED : run_guest(opt, &kernel, initrd);
 	vm_kernel_fini(&kernel);
 	return rc;
 }

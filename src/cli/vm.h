@@ -238,12 +238,15 @@ void vm_argv_fini(struct vm_argv *argv);
 
 /* vm_guest.c */
 
+/** VM_BOOT_AGAIN - no exit status: the emulation, not the guest, is why it did not come up, and nothing was read of stdin. */
+#define VM_BOOT_AGAIN (-1)
+
 /**
  * vm_guest_run() - start the guest, carry its streams, wait for its end.
  * @initrd: from vm_initrd_new()
  *
  * Context: takes over SIGINT, SIGTERM, SIGHUP, SIGPIPE and the terminal while it runs. Prints its
- * errors. Return: the exit status for our process.
+ * errors. Return: the exit status for our process, or VM_BOOT_AGAIN.
  */
 int must_check vm_guest_run(const struct vm_options *opt, const struct vm_kernel *kernel,
 			    int initrd);

@@ -126,6 +126,13 @@ static void qemu_fs(struct vm_argv *argv, const struct vm_options *opt)
 	}
 }
 
+/*
+ * Emulated CPUs may run a piece of code for a moment after another CPU has put the last byte of a change in place of the int3 with
+ * which Linux begins to change it, and then nobody knows that int3: "Oops: int3". Most often that is in sched_clock(), which all
+ * CPUs call all the time, and which is changed twice in each boot unless the TSC is known to be unstable from the start.
+ */
+#define TCG_WORDS "tsc=unstable "
+
 static void build_qemu(struct vm_argv *argv, const struct vm_options *opt,
 		       const struct vm_kernel *kernel, int initrd, const int port[VM_PORT_NR])
 {
@@ -133,8 +140,8 @@ static void build_qemu(struct vm_argv *argv, const struct vm_options *opt,
 	qemu_machine(argv, opt);
 	push_opt(argv, "-kernel", "%s", kernel->image);
 	push_opt(argv, "-initrd", "/proc/self/fd/%d", initrd);
-	push_opt(argv, "-append", "console=ttyS0 %spanic=-1 %s", opt->verbose ? "" : "quiet ",
-		 opt->append ? opt->append : "");
+	push_opt(argv, "-append", "console=ttyS0 %s%spanic=-1 %s", opt->verbose ? "" : "quiet ",
+		 opt->accel == VM_ACCEL_TCG ? TCG_WORDS : "", opt->append ? opt->append : "");
 	qemu_ports(argv, port);
 	qemu_fs(argv, opt);
 	for (unsigned int i = 0; i < opt->nr_qemu_args; i++)

@@ -397,6 +397,15 @@ static int failed(const struct guest *g, const char *text)
 	return CLI_FAILED;
 }
 
+/* What TCG_WORDS (vm_argv.c) do not prevent. */
+static bool is_emulation_bug(const struct guest *g)
+{
+	char line[256];
+
+	return !g->opt->uml && g->opt->accel == VM_ACCEL_TCG &&
+	       vm_log_find(&g->log, "Oops: int3", line, sizeof(line));
+}
+
 /* The guest ended and has said nothing: QEMU did not start, the kernel died, or somebody cut the power. */
 static int explain_silence(const struct guest *g, int wstatus)
 {
@@ -412,8 +421,10 @@ static int explain_silence(const struct guest *g, int wstatus)
 		cli_error("%s", line);
 		return CLI_FAILED;
 	}
-	if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus) == 0)
-		return failed(g, "the guest's kernel did not come up");
+	if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus) == 0) {
+		(void)failed(g, "the guest's kernel did not come up");
+		return is_emulation_bug(g) ? VM_BOOT_AGAIN : CLI_FAILED;
+	}
 	text = vm_asprintf("%s ended with %s %d", g->opt->uml ? "User-mode Linux" : g->opt->qemu,
 			   WIFEXITED(wstatus) ? "status" : "signal",
 			   WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : WTERMSIG(wstatus));

@@ -130,7 +130,7 @@ def main():
     copied = f" (files of {' and '.join(str(s) for s in sorted(sizes))} MiB were copied)"
     text = HEAD.format(sizes=copied) + "".join(row(name, found[name]) + "\n" for name in ALL if name in found)
     # Folders, ports and processes of one run say nothing to anybody.
-    for found, word in (r"/tmp/fw-\w+", "DIR"), (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"), (r"/proc/\d+/ns/net", "NETNS"):
+    for found, word in (r"/tmp/fw-\w+", "DIR"), (r"/\S+/build/", "build/"), (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"), (r"/proc/\d+/ns/net", "NETNS"):
         text = re.sub(found, word, text)
     print(text, end="")
 

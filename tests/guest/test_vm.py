@@ -46,6 +46,30 @@ def test_add_and_background(tmp):
     assert (done.returncode, done.stdout, done.stderr) == (3, b"tool 1\ntool 2\n", b"e\n")
 
 
+def falls_over_emulation(tmp, times):
+    """A QEMU whose guest does so often what emulated guests do in rare boots."""
+    path = os.path.join(tmp, "qemu")
+    with open(path, "w") as f:
+        f.write(f"#!/bin/sh\necho x >>{tmp}/boots\n[ $(wc -l <{tmp}/boots) -gt {times} ] && exec qemu-system-x86_64 \"$@\"\n"
+                "echo '[ 1.131176] Oops: int3: 0000 [#2] PREEMPT SMP NOPTI'\n")
+    os.chmod(path, 0o755)
+    return path
+
+
+def test_boots_again(tmp):
+    """Nothing of stdin is lost with a guest that did not come up."""
+    done = guest.vm(["--accel", "tcg", "--qemu", falls_over_emulation(tmp, 1)], ["cat; exit 3"], stdin=b"all of it")
+    assert (done.returncode, done.stdout) == (3, b"all of it"), done.stderr
+    assert b"Oops: int3" in done.stderr and b"booting once more" in done.stderr
+
+
+def test_boots_three_times_at_most(tmp):
+    done = guest.vm(["--accel", "tcg", "--qemu", falls_over_emulation(tmp, 99)], ["true"])
+    assert done.returncode == 1 and done.stderr.count(b"did not come up") == 3, done.stderr
+    with open(os.path.join(tmp, "boots")) as f:
+        assert len(f.readlines()) == 3
+
+
 @KINDS
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_nothing_left_behind(options, how, tmp):

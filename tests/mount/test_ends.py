@@ -4,6 +4,7 @@ import errno
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -275,3 +276,16 @@ def test_cannot_mount(top, args, status, text):
         assert p.returncode == status, p.stderr
         assert text in p.stderr
         assert not is_mounted(top / "mnt")
+
+
+def test_cannot_mount_what_ends(top):
+    """A back-end that is gone before it has said anything."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(top / "ends"))
+        listener.listen()
+        p = subprocess.Popen([FUSEWIRE, "mount", str(top / "ends"), str(top / "mnt")], stderr=subprocess.PIPE, text=True)
+        listener.accept()[0].close()
+        _, text = p.communicate(timeout=20)
+    (top / "ends").unlink()
+    assert p.returncode == 1 and "it closed the connection" in text, text
+    assert not is_mounted(top / "mnt")
