@@ -102,6 +102,12 @@ static void leave(struct fuse_pipe *p)
 	pthread_mutex_unlock(&pipes_lock);
 }
 
+/* For a thread that is cancelled inside. */
+static void leave_arg(void *arg)
+{
+	leave(arg);
+}
+
 void fuse_pipe_closed(int fd)
 {
 	struct fuse_pipe *p;
@@ -487,11 +493,6 @@ ssize_t fuse_pipe_vmsplice(int fd, const struct iovec *iov, unsigned int nr)
 	return room;
 }
 
-static void leave_arg(void *arg)
-{
-	leave(arg);
-}
-
 ssize_t fuse_pipe_receive(int fd, int fuse_fd, size_t len)
 {
 	struct service *svc = fuse_dev_service();
@@ -534,20 +535,14 @@ static ssize_t reply_filled(struct fuse_pipe *p, size_t len)
 	return inproc_write_filled(svc, &hdr);
 }
 
-ssize_t fuse_pipe_reply(int fd, int fuse_fd, size_t len)
+/* Inside. */
+static ssize_t reply(struct fuse_pipe *p, int fuse_fd, size_t len)
 {
-	struct fuse_pipe *p;
 	struct iovec iov;
 	ssize_t n = -ENOTSUP;
-	int err;
 
-	p = enter_fd(fd, 0, &err);
-	if (!p)
-		return err;
-	if (len > pipe_bytes(p)) {
-		leave(p);
+	if (len > pipe_bytes(p))
 		return -EINVAL;
-	}
 	refresh(p);
 	if (p->tail == TAIL_FILL)
 		n = reply_filled(p, len);
@@ -559,7 +554,21 @@ ssize_t fuse_pipe_reply(int fd, int fuse_fd, size_t len)
 		/* As the kernel has it, what was no good is gone, too. */
 		consume(p, len);
 	}
-	leave(p);
+	return n;
+}
+
+ssize_t fuse_pipe_reply(int fd, int fuse_fd, size_t len)
+{
+	struct fuse_pipe *p;
+	ssize_t n;
+	int err;
+
+	p = enter_fd(fd, 0, &err);
+	if (!p)
+		return err;
+	pthread_cleanup_push(leave_arg, p);
+	n = reply(p, fuse_fd, len);
+	pthread_cleanup_pop(1);
 	return n;
 }
 
@@ -598,17 +607,12 @@ static bool is_file(int fd)
 	return fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
 }
 
-ssize_t fuse_pipe_from_file(int fd, int file, off64_t *off, size_t len)
+/* Inside. */
+static ssize_t from_file(struct fuse_pipe *p, int file, off64_t *off, size_t len)
 {
-	struct fuse_pipe *p;
-	ssize_t room, n;
-	int err;
+	ssize_t room = mark_of(file) & MARK_PIPE ? -EINVAL : begin_append(p, len);
+	ssize_t n = room;
 
-	p = enter_fd(fd, MARK_PIPE_END, &err);
-	if (!p)
-		return err;
-	room = mark_of(file) & MARK_PIPE ? -EINVAL : begin_append(p, len);
-	n = room;
 	if (room > 0 && off) {
 		n = fill(p, file, *off, (size_t)room);
 		if (n == -ENOTSUP) {
@@ -623,20 +627,30 @@ ssize_t fuse_pipe_from_file(int fd, int file, off64_t *off, size_t len)
 		p->end += n > 0 ? (size_t)n : 0;
 		n = n == -1 ? -errno : n;
 	}
-	leave(p);
 	return n;
 }
 
-ssize_t fuse_pipe_to_file(int fd, int file, off64_t *off, size_t len)
+ssize_t fuse_pipe_from_file(int fd, int file, off64_t *off, size_t len)
 {
-	const off64_t at = off ? *off : -1;
 	struct fuse_pipe *p;
 	ssize_t n;
 	int err;
 
-	p = enter_fd(fd, 0, &err);
+	p = enter_fd(fd, MARK_PIPE_END, &err);
 	if (!p)
 		return err;
+	pthread_cleanup_push(leave_arg, p);
+	n = from_file(p, file, off, len);
+	pthread_cleanup_pop(1);
+	return n;
+}
+
+/* Inside. */
+static ssize_t to_file(struct fuse_pipe *p, int file, off64_t *off, size_t len)
+{
+	const off64_t at = off ? *off : -1;
+	ssize_t n;
+
 	len = min_of(len, pipe_bytes(p));
 	if (mark_of(file) & MARK_PIPE || at < -1 || (off && at < 0)) {
 		n = -EINVAL;
@@ -655,6 +669,20 @@ ssize_t fuse_pipe_to_file(int fd, int file, off64_t *off, size_t len)
 	}
 	if (off && n > 0)
 		*off += n;
-	leave(p);
+	return n;
+}
+
+ssize_t fuse_pipe_to_file(int fd, int file, off64_t *off, size_t len)
+{
+	struct fuse_pipe *p;
+	ssize_t n;
+	int err;
+
+	p = enter_fd(fd, 0, &err);
+	if (!p)
+		return err;
+	pthread_cleanup_push(leave_arg, p);
+	n = to_file(p, file, off, len);
+	pthread_cleanup_pop(1);
 	return n;
 }

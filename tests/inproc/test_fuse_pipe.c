@@ -303,6 +303,47 @@ static void test_vfork(void **state)
 	get(fds[0], 1, "d");
 }
 
+struct stuck {
+	int pipe;
+	int file;
+};
+
+static void *write_to_file(void *arg)
+{
+	const struct stuck *s = arg;
+
+	fuse_pipe_to_file(s->pipe, s->file, NULL, 3);
+	return NULL;
+}
+
+/* A thread that is cancelled where its file keeps it waiting leaves the pipe as it was. */
+static void test_cancelled(void **state)
+{
+	const int *fds = *state;
+	static char fill[4096];
+	struct stuck s;
+	pthread_t thread;
+	int full[2];
+	void *result;
+
+	assert_int_equal(fuse_pipe_resize(fds[0], SIZE), SIZE);
+	assert_int_equal(put(fds[1], "abc"), 3);
+	assert_int_equal(pipe2(full, O_NONBLOCK), 0);
+	while (write(full[1], fill, sizeof(fill)) > 0)
+		continue;
+	assert_int_equal(fcntl(full[1], F_SETFL, 0), 0);
+	s = (struct stuck){ fds[0], full[1] };
+	assert_int_equal(pthread_create(&thread, NULL, write_to_file, &s), 0);
+	while (fuse_pipe_bytes(fds[0]) != -EAGAIN)
+		usleep(1000);
+	assert_int_equal(pthread_cancel(thread), 0);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_ptr_equal(result, PTHREAD_CANCELED);
+	get(fds[0], 3, "abc");
+	close(full[0]);
+	close(full[1]);
+}
+
 static pthread_barrier_t both;
 
 static void *count_refusals(void *arg)
@@ -341,6 +382,7 @@ int main(void)
 		TEST(test_reply),	   TEST(test_to_file),
 		TEST(test_duplicates),	   TEST(test_fork),
 		TEST(test_vfork),	   TEST(test_real_from_two_threads),
+		TEST(test_cancelled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
  * The test is driver and daemon in one thread.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -318,6 +319,52 @@ static void test_reply_before_the_data(void **state)
 	write_end(d, unique, WRITE_BYTES);
 }
 
+struct stuck {
+	struct daemon *d;
+	int file;
+	bool begun;
+};
+
+static void *write_loan(void *arg)
+{
+	struct stuck *s = arg;
+
+	__atomic_store_n(&s->begun, true, __ATOMIC_RELEASE);
+	inproc_loan_write(&s->d->loan, s->file, -1, WRITE_BYTES);
+	return NULL;
+}
+
+/* A thread that is cancelled where its file keeps it waiting: the end of the service does not wait for it. */
+static void test_loan_writer_cancelled(void **state)
+{
+	struct daemon *d = *state;
+	static char fill[4096];
+	uint8_t data[WRITE_BYTES];
+	struct stuck s = { .d = d };
+	pthread_t thread;
+	int full[2];
+
+	assert_int_equal(pipe2(full, O_NONBLOCK), 0);
+	while (write(full[1], fill, sizeof(fill)) > 0)
+		continue;
+	assert_int_equal(fcntl(full[1], F_SETFL, 0), 0);
+	s.file = full[1];
+	write_begin(d, WRITE_BYTES);
+	assert_int_equal(pthread_create(&thread, NULL, write_loan, &s), 0);
+	while (!__atomic_load_n(&s.begun, __ATOMIC_ACQUIRE))
+		usleep(1000);
+	usleep(10000);
+	assert_int_equal(pthread_cancel(thread), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	device_reset(d->rig->dev);
+	rig_free(d->rig);
+	d->rig = NULL;
+	assert_int_equal(inproc_loan_read(&d->loan, data, WRITE_BYTES), WRITE_BYTES);
+	check_bytes(data, 0, WRITE_BYTES);
+	close(full[0]);
+	close(full[1]);
+}
+
 /* The driver, then the whole device, goes away: the data stay. */
 static void test_loan_outlives_the_device(void **state)
 {
@@ -347,6 +394,7 @@ int main(void)
 		TEST(test_small_write_is_copied),
 		TEST(test_reply_before_the_data),
 		TEST(test_loan_outlives_the_device),
+		TEST(test_loan_writer_cancelled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -110,25 +110,40 @@ static void loan_advance(struct inproc_loan *loan, size_t len)
 		loan_clear(loan);
 }
 
-ssize_t inproc_loan_write(struct inproc_loan *loan, int fd, off_t off, size_t len)
+/* The lock's holder. */
+static ssize_t loan_write(struct inproc_loan *loan, int fd, off_t off, size_t len)
 {
 	struct iovec iov[LOAN_SEGMENTS_MAX];
-	unsigned int nr;
+	unsigned int nr = loan_segments(loan, iov, min_of(len, loan->bytes - loan->done));
 	ssize_t n;
 
-	pthread_mutex_lock(&loan->lock);
-	nr = loan_segments(loan, iov, min_of(len, loan->bytes - loan->done));
 	if (!nr)
-		n = -EIO;
-	else if (off < 0)
+		return -EIO;
+	if (off < 0)
 		n = writev(fd, iov, (int)nr);
 	else
 		n = pwritev(fd, iov, (int)nr, off);
-	if (nr && n < 0)
-		n = -errno;
 	if (n > 0)
 		loan_advance(loan, (size_t)n);
+	return n < 0 ? -errno : n;
+}
+
+static void loan_unlock(void *arg)
+{
+	struct inproc_loan *loan = arg;
+
 	pthread_mutex_unlock(&loan->lock);
+}
+
+ssize_t inproc_loan_write(struct inproc_loan *loan, int fd, off_t off, size_t len)
+{
+	ssize_t n;
+
+	pthread_mutex_lock(&loan->lock);
+	/* The daemon may cancel a thread whose file keeps it waiting. */
+	pthread_cleanup_push(loan_unlock, loan);
+	n = loan_write(loan, fd, off, len);
+	pthread_cleanup_pop(1);
 	return n;
 }
 
