@@ -35,9 +35,9 @@ def test_good_replies(tmp_path):
     """The liar can also be honest: otherwise the tests below would show nothing."""
     run, backend = lookup_run(tmp_path, good(init_out()), good(ENTRY))
     assert run.returncode == 0, run.stderr
-    assert backend.opcodes[:2] == [INIT, LOOKUP] and backend.opcodes[-1] == DESTROY
-    # The driver gives back what it looked up.
-    assert FORGET in backend.opcodes
+    assert backend.opcodes[:2] == [INIT, LOOKUP]
+    # The driver gives back what it looked up, in another queue, so that either may be seen first.
+    assert backend.opcodes.count(DESTROY) == 1 and set(backend.opcodes[-2:]) <= {FORGET, DESTROY} and FORGET in backend.opcodes
 
 
 @pytest.mark.parametrize("answer, text", [

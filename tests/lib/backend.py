@@ -72,6 +72,9 @@ class Backend(threading.Thread):
         elif request == SET_VRING_BASE:
             self.seen[index] = self.used[index] = value
         elif request == GET_VRING_BASE:
+            # What was made available before belongs to this life of the ring.
+            if index in self.kick:
+                self._serve(index)
             sock.send(struct.pack("=IIIII", request, 5, 8, index, self.seen.get(index, 0) & 0xffff))
             return [self.kick.pop(index)] if index in self.kick else []
         else:
