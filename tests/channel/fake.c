@@ -17,6 +17,8 @@
 static pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t fake_ended_cond = PTHREAD_COND_INITIALIZER;
 unsigned int fake_nr_died, fake_nr_restarted;
+struct request *fake_before;
+unsigned int fake_nr_notified, fake_nr_notified_after;
 
 struct request *fake_request(uint32_t opcode, uint64_t unique, const void *args, size_t len,
 			     size_t reply_max)
@@ -181,6 +183,9 @@ int device_notify(struct device *dev, int32_t code, const void *body, size_t len
 {
 	const struct fuse_notify notify = { .code = code, .body = body, .len = len };
 
+	if (fake_before && fake_ended(fake_before))
+		__atomic_fetch_add(&fake_nr_notified_after, 1, __ATOMIC_RELEASE);
+	__atomic_fetch_add(&fake_nr_notified, 1, __ATOMIC_RELEASE);
 	return fuse_notify_check(&notify);
 }
 

@@ -35,6 +35,9 @@ struct request {
 };
 
 extern unsigned int fake_nr_died, fake_nr_restarted;
+/* Notifications that the device was given, and how many of them came when @fake_before had ended. */
+extern struct request *fake_before;
+extern unsigned int fake_nr_notified, fake_nr_notified_after;
 
 struct request *fake_request(uint32_t opcode, uint64_t unique, const void *args, size_t len,
 			     size_t reply_max);

@@ -137,6 +137,8 @@ int setup(void **state)
 	channel_set_device(t->svc, (struct device *)t);
 	fake_nr_died = 0;
 	fake_nr_restarted = 0;
+	fake_nr_notified = fake_nr_notified_after = 0;
+	fake_before = NULL;
 	*state = t;
 	return 0;
 }

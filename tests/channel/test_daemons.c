@@ -440,6 +440,47 @@ static void answer_read(struct test *t, int fd, uint64_t unique, struct fuse_rea
 	daemon_reply(fd, unique, 0, t->buf, arg.size);
 }
 
+/* A notification takes back what a reply before it said: it must not overtake it, though it comes through another clone. */
+static void test_clones_in_order(void **state)
+{
+	const struct fuse_notify_inval_inode_out inval = { .ino = FUSE_ROOT_ID };
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *a, *b;
+	int ours, second = -1;
+
+	attach_ready(t, 0);
+	make_pair(&ours, &t->clone);
+	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
+	make_pair(&ours, &second);
+	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
+	for (uint64_t i = 1; i <= 20; i++) {
+		a = getattr(4 * i);
+		b = getattr(4 * i + 2);
+		fake_submit(t->svc, a);
+		fake_submit(t->svc, b);
+		daemon_receive(t, t->clone);
+		assert_int_equal(t->in.unique, 4 * i);
+		daemon_receive(t, second);
+		fake_before = b;
+		/* We take what comes, in the order of the sockets. */
+		assert_true(t->svc->ops->poll_begin(t->svc));
+		daemon_reply(second, 4 * i + 2, 0, &attr, sizeof(attr));
+		daemon_reply(t->clone, 0, FUSE_NOTIFY_INVAL_INODE, &inval, sizeof(inval));
+		assert_true(t->svc->ops->poll(t->svc));
+		t->svc->ops->poll_end(t->svc);
+		wait_count(&fake_nr_notified, (unsigned int)i);
+		assert_int_equal(fake_nr_notified_after, i);
+		fake_before = NULL;
+		daemon_reply(t->clone, 4 * i, 0, &attr, sizeof(attr));
+		assert_int_equal(fake_wait(a), 0);
+		assert_int_equal(fake_wait(b), 0);
+		fake_free(a);
+		fake_free(b);
+	}
+	close_fd(&second);
+}
+
 /* A thread ends with a part of a long READ in its clone: another gets that part, and no byte is missing. */
 static void test_clone_with_part(void **state)
 {
@@ -695,6 +736,7 @@ int main(void)
 		T(test_retrieve),
 		T(test_retrieve_flood),
 		T(test_clone),
+		T(test_clones_in_order),
 		T(test_clone_with_part),
 		T(test_read_only),
 		T(test_small_buffer),

@@ -130,6 +130,7 @@ struct channel {
 		work_lock; /* held by the reply thread but while it waits; taken before all others */
 
 	uint64_t nr_received; /* messages; under work_lock */
+	bool notifying; /* a notification waits for replies in other sockets; under work_lock */
 
 	pthread_mutex_t dev_lock; /* held while the device is told something; taken before no other */
 	struct device *dev;
