@@ -97,15 +97,26 @@ static int check_name(const struct fuse_notify *n, uint32_t len)
 	return memchr(name, '/', len) || memchr(name, 0, len) ? -EINVAL : 0;
 }
 
-static int emit_entry(struct fuse_session *session, struct fuse_notify *n,
-		      const struct fuse_notify_inval_entry_out *what)
+/* Check the name, and exchange the id of the directory that it is in. */
+static int check_place(struct fuse_session *session, const struct fuse_notify *n, uint32_t len,
+		       uint64_t *parent)
+{
+	int err = check_name(n, len);
+
+	return err ? err : to_driver(session, parent);
+}
+
+/* With the notification's own name of @len bytes behind @what, which is the structure of @code. */
+static int emit_named(struct fuse_session *session, struct fuse_notify *n, int32_t code,
+		      const void *what, uint32_t len)
 {
 	uint8_t *to = n->msg + FUSE_OUT_BYTES;
+	const size_t bytes = kinds[code].bytes;
 
 	n->done = n->len;
-	memcpy(to, what, sizeof(*what));
-	memcpy(to + sizeof(*what), n->body + kinds[n->code].bytes, (size_t)what->namelen + 1);
-	return emit(session, n, FUSE_NOTIFY_INVAL_ENTRY, sizeof(*what) + what->namelen + 1);
+	memcpy(to, what, bytes);
+	memcpy(to + bytes, n->body + kinds[n->code].bytes, (size_t)len + 1);
+	return emit(session, n, code, bytes + len + 1);
 }
 
 static int next_entry(struct fuse_session *session, struct fuse_notify *n)
@@ -114,38 +125,32 @@ static int next_entry(struct fuse_session *session, struct fuse_notify *n)
 	int err;
 
 	memcpy(&what, n->body, sizeof(what));
-	err = check_name(n, what.namelen);
-	if (!err)
-		err = to_driver(session, &what.parent);
+	err = check_place(session, n, what.namelen, &what.parent);
 	if (err < 0)
 		return err;
 	/* To a driver that does not know the flag the field is padding: it forgets the name, which is more than was asked. */
 	what.flags &= session->flags & FUSE_HAS_EXPIRE_ONLY ? FUSE_EXPIRE_ONLY : 0;
-	return emit_entry(session, n, &what);
+	return emit_named(session, n, FUSE_NOTIFY_INVAL_ENTRY, &what, what.namelen);
 }
 
 static int next_delete(struct fuse_session *session, struct fuse_notify *n)
 {
+	struct fuse_notify_inval_entry_out entry = { 0 };
 	struct fuse_notify_delete_out what;
-	uint8_t *to = n->msg + FUSE_OUT_BYTES;
 	int err;
 
 	memcpy(&what, n->body, sizeof(what));
-	err = check_name(n, what.namelen);
-	if (!err)
-		err = to_driver(session, &what.parent);
+	err = check_place(session, n, what.namelen, &what.parent);
 	if (err < 0)
 		return err;
 	/* The driver does not know what the name stood for; it may know that nothing has the name, or had it. */
-	if (to_driver(session, &what.child) < 0 || session->minor < kinds[n->code].minor)
-		return emit_entry(session, n,
-				  &(struct fuse_notify_inval_entry_out){ .parent = what.parent,
-									 .namelen = what.namelen });
+	if (to_driver(session, &what.child) < 0 || session->minor < kinds[n->code].minor) {
+		entry.parent = what.parent;
+		entry.namelen = what.namelen;
+		return emit_named(session, n, FUSE_NOTIFY_INVAL_ENTRY, &entry, entry.namelen);
+	}
 	what.padding = 0;
-	n->done = n->len;
-	memcpy(to, &what, sizeof(what));
-	memcpy(to + sizeof(what), n->body + sizeof(what), (size_t)what.namelen + 1);
-	return emit(session, n, FUSE_NOTIFY_DELETE, sizeof(what) + what.namelen + 1);
+	return emit_named(session, n, FUSE_NOTIFY_DELETE, &what, what.namelen);
 }
 
 static int next_store(struct fuse_session *session, struct fuse_notify *n)
