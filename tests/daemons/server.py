@@ -5,8 +5,11 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from process import end  # noqa: E402
 
 # Of no interface but a namespace's loopback device.
 ADDRESS = "10.99.0.1"
@@ -98,13 +101,7 @@ class Server:
     def end(self, process, seconds=10):
         if process in self.processes:
             self.processes.remove(process)
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(process, seconds)
 
     def make_namespace(self, folders=()):
         """Network, mounts and process numbers of the servers' own, with ADDRESS on its loopback device.

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "../device/rig.h"
+#include "answer.h"
 #include "base/clock.h"
 #include "service/inproc/inproc.h"
 
@@ -48,16 +49,6 @@ static unsigned int seen(struct daemon *d, uint32_t opcode)
 	return __atomic_load_n(&d->nr_of[opcode], __ATOMIC_ACQUIRE);
 }
 
-static ssize_t answer(struct daemon *d, uint64_t unique, int error, const void *body, size_t len)
-{
-	struct fuse_out_header out = { .len = (uint32_t)(sizeof(out) + len),
-				       .error = error,
-				       .unique = unique };
-	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)(uintptr_t)body, len } };
-
-	return inproc_write(d->svc, iov, len ? 2 : 1);
-}
-
 static void answer_by_pipe(struct daemon *d, uint64_t unique, const void *body, size_t len)
 {
 	struct fuse_out_header out = { .len = (uint32_t)(sizeof(out) + len), .unique = unique };
@@ -87,7 +78,7 @@ static void answer_read(struct daemon *d, uint64_t unique, const struct fuse_rea
 	if (d->through_pipe)
 		answer_by_pipe(d, unique, data, in->size);
 	else
-		assert_int_equal(answer(d, unique, 0, data, in->size), in->size + 16);
+		assert_int_equal(answer(d->svc, unique, 0, data, in->size), in->size + 16);
 	free(data);
 }
 
@@ -109,7 +100,7 @@ static void answer_new_node(struct daemon *d, uint64_t unique)
 	struct fuse_entry_out out = { .attr = { .mode = S_IFREG | 0644, .nlink = 1 } };
 
 	out.nodeid = out.attr.ino = __atomic_add_fetch(&d->next_id, 1, __ATOMIC_RELAXED);
-	answer(d, unique, 0, &out, sizeof(out));
+	answer(d->svc, unique, 0, &out, sizeof(out));
 }
 
 static void handle(struct daemon *d, const uint8_t *msg, ssize_t len)
@@ -138,7 +129,7 @@ static void handle(struct daemon *d, const uint8_t *msg, ssize_t len)
 		break;
 	case FUSE_OPEN:
 		open_out.fh = __atomic_add_fetch(&d->next_id, 1, __ATOMIC_RELAXED);
-		answer(d, hdr.unique, 0, &open_out, sizeof(open_out));
+		answer(d->svc, hdr.unique, 0, &open_out, sizeof(open_out));
 		break;
 	case FUSE_READ:
 		answer_read(d, hdr.unique, (const void *)args);
@@ -147,10 +138,10 @@ static void handle(struct daemon *d, const uint8_t *msg, ssize_t len)
 		while (__atomic_load_n(&d->hold, __ATOMIC_ACQUIRE))
 			usleep(1000);
 		attr.attr.ino = hdr.nodeid;
-		answer(d, hdr.unique, 0, &attr, sizeof(attr));
+		answer(d->svc, hdr.unique, 0, &attr, sizeof(attr));
 		break;
 	default:
-		answer(d, hdr.unique, 0, NULL, 0);
+		answer(d->svc, hdr.unique, 0, NULL, 0);
 	}
 }
 
@@ -592,8 +583,8 @@ static void test_replies_once(void **state)
 	rig_send(d->rig, 1, rig_slot(d->rig, 0), FUSE_GETATTR, 1, &in, sizeof(in), sizeof(attr));
 	assert_int_equal(inproc_read(d->svc, &iov, 1, false), sizeof(hdr) + sizeof(in));
 	memcpy(&hdr, msg, sizeof(hdr));
-	assert_int_equal(answer(d, hdr.unique, 0, &attr, sizeof(attr)), 16 + sizeof(attr));
-	assert_int_equal(answer(d, hdr.unique, 0, &attr, sizeof(attr)), -ENOENT);
+	assert_int_equal(answer(d->svc, hdr.unique, 0, &attr, sizeof(attr)), 16 + sizeof(attr));
+	assert_int_equal(answer(d->svc, hdr.unique, 0, &attr, sizeof(attr)), -ENOENT);
 	rig_wait(d->rig, 1, NULL);
 	daemon_free(d);
 }

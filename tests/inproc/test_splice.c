@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../device/rig.h"
+#include "answer.h"
 #include "base/clock.h"
 #include "service/inproc/inproc.h"
 
@@ -35,16 +36,6 @@ struct daemon {
 	uint64_t node, fh;
 	int file; /* of FILE_BYTES, each the low byte of its offset times 3 */
 };
-
-static ssize_t answer(struct daemon *d, uint64_t unique, int error, const void *body, size_t len)
-{
-	struct fuse_out_header out = { .len = (uint32_t)(sizeof(out) + len),
-				       .error = error,
-				       .unique = unique };
-	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)(uintptr_t)body, len } };
-
-	return inproc_write(d->svc, iov, len ? 2 : 1);
-}
 
 static ssize_t answer_filled(struct daemon *d, uint64_t unique, size_t len)
 {
@@ -106,8 +97,8 @@ static int setup(void **state)
 	inproc_set_device(d->svc, d->rig->dev);
 	assert_int_equal(pthread_mutex_init(&d->loan.lock, NULL), 0);
 	assert_int_equal(pthread_create(&driver, NULL, open_file, d), 0);
-	answer(d, take(d, FUSE_LOOKUP), 0, &entry, sizeof(entry));
-	answer(d, take(d, FUSE_OPEN), 0, &open_out, sizeof(open_out));
+	answer(d->svc, take(d, FUSE_LOOKUP), 0, &entry, sizeof(entry));
+	answer(d->svc, take(d, FUSE_OPEN), 0, &open_out, sizeof(open_out));
 	pthread_join(driver, NULL);
 	/* Beside the build: what /tmp is may know no RWF_NOWAIT. */
 	d->file = mkstemp(name);
@@ -220,7 +211,7 @@ static void test_fill_refused(void **state)
 	close(fds[0]);
 	close(fds[1]);
 	assert_true(inproc_fill(d->svc, unique, d->file, 0, 4096) != 0);
-	assert_int_equal(answer(d, unique, -EIO, NULL, 0), 16);
+	assert_int_equal(answer(d->svc, unique, -EIO, NULL, 0), 16);
 	assert_int_equal(rig_wait(d->rig, 1, &slot), sizeof(out));
 	memcpy(&out, slot->reply, sizeof(out));
 	assert_int_equal(out.error, -EIO);
@@ -261,7 +252,7 @@ static void write_end(struct daemon *d, uint64_t unique, size_t len)
 	const struct fuse_write_out out = { .size = (uint32_t)len };
 	struct rig_slot *slot;
 
-	assert_int_equal(answer(d, unique, 0, &out, sizeof(out)), 16 + sizeof(out));
+	assert_int_equal(answer(d->svc, unique, 0, &out, sizeof(out)), 16 + sizeof(out));
 	rig_wait(d->rig, 1, &slot);
 	memset(slot->msg, 0xcc, sizeof(slot->msg));
 }
