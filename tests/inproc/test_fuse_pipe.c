@@ -312,7 +312,9 @@ static void *write_to_file(void *arg)
 {
 	const struct stuck *s = arg;
 
-	fuse_pipe_to_file(s->pipe, s->file, NULL, 3);
+	/* The other thread, which looks whether we are in, may be in at the moment. */
+	while (fuse_pipe_to_file(s->pipe, s->file, NULL, 3) == -EAGAIN)
+		continue;
 	return NULL;
 }
 
