@@ -28,11 +28,6 @@ def works(driver):
     assert error == 0 and len(reply) == 104
 
 
-def submit_getattr(driver):
-    driver.unique += 2
-    driver.submit(struct.pack('<IIQQIIII', 56, 3, driver.unique, 1, 0, 0, 0, 0) + bytes(16), 16 + 104)
-
-
 def completed(driver):
     length, error, unique = struct.unpack_from('<IiQ', driver.complete(10))
     assert (length, error, unique) == (120, 0, driver.unique)
@@ -48,7 +43,7 @@ def test_killed_while_idle(null, keep):
             back.kill()
             keeper.wait_event(f'lost {back.path} 0')
             # What comes meanwhile is served by the next.
-            submit_getattr(drivers[1])
+            drivers[1].submit_getattr()
             back = null()
             keeper.switch(back.path)
             completed(drivers[1])
@@ -82,7 +77,7 @@ def test_dies_inside_a_message(null, keep):
         back.kill()
         assert front.recv()[2] == u64(0)
         keeper.wait_event(f'set {spare.path} 0')
-        submit_getattr(drivers[1])
+        drivers[1].submit_getattr()
         with pytest.raises(AssertionError):
             drivers[1].complete(0.1)
         assert front.ack(SET_VRING_ENABLE, state(1, 1)) == 0
@@ -302,7 +297,7 @@ def test_inband_like_uml(null, keep):
             back.kill()
             back = null(2, 'inband')
             keeper.switch(back.path)
-            submit_getattr(d)
+            d.submit_getattr()
             assert front.ack(VRING_KICK, state(1)) == 0
             completed(d)
             # Calls came through the channel, before and after.
@@ -357,7 +352,7 @@ def test_killed_at_any_moment_of_an_exchange(null, keep):
         drivers[1].fuse_init()
         for n in range(24):
             following = null()
-            submit_getattr(drivers[1])
+            drivers[1].submit_getattr()
             keeper.set(following.path)
             time.sleep(n * 0.0002)
             if n % 2:
@@ -413,7 +408,7 @@ class TestVirtiofsd:
             path, _ = foreign()
             keeper.switch(path)
             # It keeps no session for another: it answers, and begins anew.
-            submit_getattr(drivers[1])
+            drivers[1].submit_getattr()
             assert len(drivers[1].complete()) >= 16
             drivers[1].fuse_init()
             works(drivers[1])

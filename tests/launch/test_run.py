@@ -12,7 +12,9 @@ import time
 
 import pytest
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
+TESTS = pathlib.Path(__file__).parent.parent
+sys.path += [str(TESTS / "lib"), str(TESTS / "vhost")]
+import vhost_peer as vhost  # noqa: E402
 from process import Ready  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
@@ -307,6 +309,54 @@ def test_signal_while_it_is_held(place, tmp_path, reader, sig, expected):
         os.kill(daemon, sig)
         os.close(os.open(fifo, os.O_WRONLY))
         assert r.wait(20) == expected, r.text()
+
+
+def front_end(r):
+    """A front-end, and the driver of its first request queue; the file system is mounted."""
+    front = vhost.FrontEnd(r.socket)
+    front.negotiate().share_memory()
+    driver = vhost.Driver(front, 1)
+    driver.fuse_init()
+    return front, driver
+
+
+def goes_on(r):
+    """The daemon's device is there for the next front-end, as if nothing had been."""
+    front, driver = front_end(r)
+    with front:
+        assert driver.fuse_getattr()[0] == 0
+    assert r.end(signal.SIGTERM) in (0, 1), r.text()
+
+
+@pytest.mark.skipif(not PASSTHROUGH, reason="the examples are not built")
+def test_ring_in_memory_that_is_gone(place):
+    """The front-end cuts off its memory, then starts a ring there."""
+    with Run(place, [PASSTHROUGH, str(place / "src"), str(place / "mnt")]) as r:
+        r.wait_ready()
+        front, driver = front_end(r)
+        front.ask(vhost.GET_VRING_BASE, vhost.state(1))
+        os.ftruncate(front.mem_fd, 0)
+        front.send(vhost.SET_VRING_KICK, vhost.u64(1), [driver.kick])
+        assert front.alive(), r.text()
+        front.memory = None
+        front.close()
+        goes_on(r)
+
+
+@pytest.mark.skipif(not PASSTHROUGH, reason="the examples are not built")
+def test_reply_into_memory_that_is_gone(place):
+    gpa, user = 1 << 32, vhost.USER_BASE + (1 << 32)
+    with Run(place, [PASSTHROUGH, str(place / "src"), str(place / "mnt")]) as r:
+        r.wait_ready()
+        front, driver = front_end(r)
+        with front:
+            more = front.keep(vhost.memfd(vhost.PAGE))
+            assert front.ack(vhost.ADD_MEM_REG, vhost.u64(0) + vhost.region(gpa, vhost.PAGE, user), [more]) == 0
+            os.ftruncate(more, 0)
+            driver.submit_getattr(reply_at=gpa)
+            driver.complete()
+            assert driver.fuse_getattr()[0] == 0
+        goes_on(r)
 
 
 def test_killed_run_takes_the_daemon_along(place):

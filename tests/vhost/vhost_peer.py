@@ -260,15 +260,15 @@ class Driver:
     def _desc(self, i, addr, length, flags, nxt):
         struct.pack_into('<QIHH', self.front.memory, self.at + 16 * i, addr, length, flags, nxt)
 
-    def submit(self, out, in_bytes):
-        """One chain: @out readable, @in_bytes writable."""
+    def submit(self, out, in_bytes, in_at=None):
+        """One chain: @out readable, @in_bytes writable (at guest address @in_at)."""
         m = self.front.memory
         base = self.front.gpa + self.data
         m[self.data:self.data + len(out)] = out
         m[self.data + 4 * PAGE:self.data + 4 * PAGE + in_bytes] = bytes(in_bytes)
         self._desc(0, base, len(out), 1 if in_bytes else 0, 1)
         if in_bytes:
-            self._desc(1, base + 4 * PAGE, in_bytes, 2, 0)
+            self._desc(1, base + 4 * PAGE if in_at is None else in_at, in_bytes, 2, 0)
         struct.pack_into('<H', m, self.at + PAGE + 4 + 2 * (self.avail_idx % self.size), 0)
         self.avail_idx = (self.avail_idx + 1) & 0xffff
         struct.pack_into('<H', m, self.at + PAGE + 2, self.avail_idx)
@@ -306,6 +306,11 @@ class Driver:
         error, reply = self.fuse(26, 0, body, 64)
         assert error == 0
         return struct.unpack_from('<II', reply)
+
+    def submit_getattr(self, reply_at=None):
+        """GETATTR of the root, whose reply is not waited for."""
+        self.unique += 2
+        self.submit(struct.pack('<IIQQIIII', 56, 3, self.unique, 1, 0, 0, 0, 0) + bytes(16), 16 + 104, reply_at)
 
     def fuse_getattr(self, nodeid=1):
         error, reply = self.fuse(3, nodeid, bytes(16), 104)
