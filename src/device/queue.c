@@ -286,6 +286,9 @@ void queue_drain_kick(struct queue *q)
 	if (fd_drain_signal(q->kick_fd) < 0) {
 		log_warn_ratelimited(&q->dev->bad_request_log,
 				     "queue %u: the kick descriptor was closed", q->index);
+		/* Our end may be closed, but the front-end holds the same file: that would keep it watched. */
+		if (take_in_use(q->dev))
+			take_unwatch(q);
 		q->kick_fd = -1;
 	}
 }

@@ -152,16 +152,16 @@ int take_add_queue(struct device *dev, struct queue *q)
 	return err;
 }
 
-static void take_unwatch(struct device *dev, struct queue *q)
+void take_unwatch(struct queue *q)
 {
-	if (q->kick_fd >= 0 && epoll_ctl(dev->taker.epoll_fd, EPOLL_CTL_DEL, q->kick_fd, NULL) < 0)
+	if (q->kick_fd >= 0 && epoll_ctl(q->dev->taker.epoll_fd, EPOLL_CTL_DEL, q->kick_fd, NULL) < 0)
 		log_debug("queue %u: its kick descriptor was not watched", q->index);
 }
 
 void take_remove_queue(struct device *dev, struct queue *q)
 {
 	take_exclude(dev);
-	take_unwatch(dev, q);
+	take_unwatch(q);
 	q->running = false;
 	take_find_active(dev);
 	take_allow(dev);

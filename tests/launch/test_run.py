@@ -15,7 +15,7 @@ import pytest
 TESTS = pathlib.Path(__file__).parent.parent
 sys.path += [str(TESTS / "lib"), str(TESTS / "vhost")]
 import vhost_peer as vhost  # noqa: E402
-from process import Ready  # noqa: E402
+from process import Ready, cpu_seconds  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
 FUSEWIRE = os.environ["FUSEWIRE"]
@@ -355,6 +355,26 @@ def test_reply_into_memory_that_is_gone(place):
             os.ftruncate(more, 0)
             driver.submit_getattr(reply_at=gpa)
             driver.complete()
+            assert driver.fuse_getattr()[0] == 0
+        goes_on(r)
+
+
+@pytest.mark.skipif(not PASSTHROUGH, reason="the examples are not built")
+def test_kick_descriptor_that_is_dead(place):
+    """A pipe without a writer is readable for ever: nobody may look at it for ever."""
+    with Run(place, [PASSTHROUGH, str(place / "src"), str(place / "mnt")]) as r:
+        r.wait_ready()
+        front, driver = front_end(r)
+        with front:
+            read, write = os.pipe()
+            front.keep(read)
+            assert front.ack(vhost.SET_VRING_KICK, vhost.u64(1), [read]) == 0
+            os.close(write)
+            pids = [r.process.pid, *r.children("passthrough")]
+            before = cpu_seconds(*pids)
+            time.sleep(0.5)
+            assert cpu_seconds(*pids) - before <= 0.1
+            assert front.ack(vhost.SET_VRING_KICK, vhost.u64(1), [driver.kick]) == 0
             assert driver.fuse_getattr()[0] == 0
         goes_on(r)
 
