@@ -221,7 +221,7 @@ void queue_call(struct queue *q);
 int must_check queue_take_one(struct queue *q);
 void queue_end_batch(struct queue *q);
 void queue_set_current(struct queue *q);
-void queue_drain_kick(struct queue *q);
+void queue_drain_kick(struct queue *q, uint32_t events);
 void poll_time_adapt(uint64_t *poll_ns, uint64_t slept_ns, uint64_t max_ns);
 
 /* notify.c */

@@ -280,10 +280,12 @@ void poll_time_adapt(uint64_t *poll_ns, uint64_t slept_ns, uint64_t max_ns)
 	}
 }
 
-void queue_drain_kick(struct queue *q)
+void queue_drain_kick(struct queue *q, uint32_t events)
 {
-	/* A kick descriptor that is dead or closed would wake us for ever. */
-	if (fd_drain_signal(q->kick_fd) < 0) {
+	int got = fd_drain_signal(q->kick_fd);
+
+	/* A descriptor that is dead or closed, or in error without a byte to read, would wake us for ever. */
+	if (got < 0 || (got == 0 && events & (POLLERR | POLLHUP))) {
 		log_warn_ratelimited(&q->dev->bad_request_log,
 				     "queue %u: the kick descriptor was closed", q->index);
 		/* Our end may be closed, but the front-end holds the same file: that would keep it watched. */
@@ -305,7 +307,7 @@ void queue_wait_fds(struct queue *q, bool want_kick)
 	if (fds[0].revents && fd_drain_signal(q->wake_fd) < 0)
 		return;
 	if (fds[1].revents)
-		queue_drain_kick(q);
+		queue_drain_kick(q, (uint32_t)fds[1].revents);
 }
 
 static void queue_sleep(struct queue *q, bool starved)

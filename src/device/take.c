@@ -278,7 +278,7 @@ static int take_wait(struct device_taker *t, bool cancelable)
 		if (!q && fd_drain_signal(t->wake_fd) < 0)
 			return -EIO;
 		if (q && q->kick_fd >= 0)
-			queue_drain_kick(q);
+			queue_drain_kick(q, ev[i].events);
 	}
 	return n < 0 ? -err : 0;
 }

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -359,17 +360,36 @@ def test_reply_into_memory_that_is_gone(place):
         goes_on(r)
 
 
+def dead_pipe():
+    """Always readable: it has no writer."""
+    read, write = os.pipe()
+    os.close(write)
+    return read
+
+
+def socket_with_errors():
+    """Always in error, without a byte to read: there is a time stamp in its error queue."""
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("127.0.0.1", 0))
+    s.setsockopt(socket.SOL_SOCKET, 37, 1 << 1 | 1 << 4)  # SO_TIMESTAMPING of what is sent, by software
+    s.sendto(b"12345678", s.getsockname())
+    s.recv(8)
+    poll = select.poll()
+    poll.register(s, select.POLLIN)
+    if not poll.poll(0):
+        pytest.skip("this kernel keeps no times of packets")
+    return s.detach()
+
+
 @pytest.mark.skipif(not PASSTHROUGH, reason="the examples are not built")
-def test_kick_descriptor_that_is_dead(place):
-    """A pipe without a writer is readable for ever: nobody may look at it for ever."""
+@pytest.mark.parametrize("make", [dead_pipe, socket_with_errors])
+def test_kick_descriptor_that_is_dead(place, make):
+    """What wakes who waits for it, again and again, is waited for no more."""
     with Run(place, [PASSTHROUGH, str(place / "src"), str(place / "mnt")]) as r:
         r.wait_ready()
         front, driver = front_end(r)
         with front:
-            read, write = os.pipe()
-            front.keep(read)
-            assert front.ack(vhost.SET_VRING_KICK, vhost.u64(1), [read]) == 0
-            os.close(write)
+            assert front.ack(vhost.SET_VRING_KICK, vhost.u64(1), [front.keep(make())]) == 0
             pids = [r.process.pid, *r.children("passthrough")]
             before = cpu_seconds(*pids)
             time.sleep(0.5)
