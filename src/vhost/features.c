@@ -35,8 +35,9 @@ int vhost_set_features(struct vhost_session *s, struct vhost_msg *msg, struct vh
 	 * disabling it: features that come afterwards belong to the next driver.
 	 */
 	if ((want ^ s->features) & ~VHOST_OWN_FEATURES) {
-		if (!vhost_rings_stop_disabled(s))
-			return -EBUSY;
+		if (vhost_rings_busy(s))
+			return vhost_refuse(s, -EBUSY, "SET_FEATURES: rings run");
+		vhost_rings_stop(s);
 		err = device_set_features(s->dev, want & ~VHOST_OWN_FEATURES);
 		if (err < 0)
 			return err;

@@ -228,19 +228,21 @@ void vhost_ring_stop(struct vhost_session *s, unsigned int index)
 	close_fd(&r->kick_fd);
 }
 
-bool vhost_rings_stop_disabled(struct vhost_session *s)
+bool vhost_rings_busy(const struct vhost_session *s)
 {
-	bool none = true;
-
 	for (unsigned int i = 0; i < s->nr_rings; i++) {
-		if (!ring_running(s, i))
-			continue;
-		if (vhost_ring_enabled(s, i))
-			none = false;
-		else
+		if (ring_running(s, i) && vhost_ring_enabled(s, i))
+			return true;
+	}
+	return false;
+}
+
+void vhost_rings_stop(struct vhost_session *s)
+{
+	for (unsigned int i = 0; i < s->nr_rings; i++) {
+		if (ring_running(s, i))
 			vhost_ring_stop(s, i);
 	}
-	return none;
 }
 
 void vhost_rings_reset(struct vhost_session *s)

@@ -202,6 +202,24 @@ def test_setup_while_running_is_refused(server):
         assert not calls_of(server, 'stop')
 
 
+def test_refused_while_another_runs(server):
+    """A ring that is disabled is not stopped by what is refused for the sake of another."""
+    with server.connect() as front:
+        front.negotiate().share_memory()
+        front.ring(0)
+        front.ring(1, enable=False)
+        assert front.ack(SET_FEATURES, u64(bits(F_VERSION_1, F_PROTOCOL_FEATURES))) != 0
+        data, [fd] = front.ask(GET_INFLIGHT_FD, struct.pack('=QQHHI', 0, 0, 3, RING, 0))
+        front.keep(fd)
+        assert front.ack(SET_INFLIGHT_FD, data, [fd]) != 0
+        front.send(SET_VRING_ENABLE, state(0, 0))
+        assert front.ack(SET_INFLIGHT_FD, struct.pack('=QQHHI', 1, 0, 3, RING, 0), [fd]) != 0
+        assert front.alive()
+        assert not calls_of(server, 'stop')
+        assert front.ack(SET_INFLIGHT_FD, data, [fd]) == 0
+        assert len(calls_of(server, 'stop')) == 2
+
+
 def test_set_up_again_after_disable_only(server):
     """User-mode Linux: disable, then all over again on the same connection with base 0."""
     with server.connect() as front:
