@@ -154,7 +154,8 @@ int take_add_queue(struct device *dev, struct queue *q)
 
 void take_unwatch(struct queue *q)
 {
-	if (q->kick_fd >= 0 && epoll_ctl(q->dev->taker.epoll_fd, EPOLL_CTL_DEL, q->kick_fd, NULL) < 0)
+	if (q->kick_fd >= 0 &&
+	    epoll_ctl(q->dev->taker.epoll_fd, EPOLL_CTL_DEL, q->kick_fd, NULL) < 0)
 		log_debug("queue %u: its kick descriptor was not watched", q->index);
 }
 
