@@ -366,6 +366,107 @@ def test_killed_at_any_moment_of_an_exchange(null, keep):
             completed(drivers[1])
 
 
+class Buffers(Driver):
+    """Virtqueue 1 of a driver that takes notifications: empty buffers of its own place each, which come back filled."""
+
+    SIZE = 64
+
+    def __init__(self, front):
+        self.out = set()
+        super().__init__(front, 1)
+
+    def give(self):
+        m, i = self.front.memory, self.avail_idx % self.size
+        assert i not in self.out
+        self.out.add(i)
+        at = self.data + i * self.SIZE
+        m[at:at + self.SIZE] = bytes(self.SIZE)
+        self._desc(i, self.front.gpa + at, self.SIZE, 2, 0)
+        struct.pack_into('<H', m, self.at + PAGE + 4 + 2 * i, i)
+        self.avail_idx = (self.avail_idx + 1) & 0xffff
+        struct.pack_into('<H', m, self.at + PAGE + 2, self.avail_idx)
+        signal_fd(self.kick)
+
+    def come_back(self):
+        """How many came since last time; each says that the root has changed."""
+        m, nr = self.front.memory, 0
+        while struct.unpack_from('<H', m, self.at + 2 * PAGE + 2)[0] != self.used_idx:
+            i, written = struct.unpack_from('<II', m, self.at + 2 * PAGE + 4 + 8 * (self.used_idx % self.size))
+            self.out.remove(i)
+            assert struct.unpack_from('<IiQQ', m, self.data + i * self.SIZE) == (written, 2, 0, 1)
+            self.used_idx = (self.used_idx + 1) & 0xffff
+            nr += 1
+        return nr
+
+
+def begin_notified(keeper):
+    front = keeper.connect()
+    front.negotiate(bits(F_NOTIFICATION, F_VERSION_1, F_PROTOCOL_FEATURES)).share_memory()
+    driver = Driver(front, 2)
+    buffers = Buffers(front)
+    driver.fuse_init()
+    return front, driver, buffers
+
+
+def notify(back):
+    os.kill(back.process.pid, signal.SIGUSR1)
+
+
+def test_notifications_after_an_exchange(null, keep):
+    """Buffers that one back-end was given are filled by its successor; a notification that found none goes with who had it."""
+    back = null()
+    keeper = keep('--backend', back.path)
+    front, driver, buffers = begin_notified(keeper)
+    with front:
+        for dies in (False, True, False):
+            buffers.give()
+            notify(back)
+            wait_for('a notification', buffers.come_back)
+            notify(back)
+            old, back = back, null()
+            if dies:
+                old.kill()
+                keeper.wait_event(f'lost {old.path} 0')
+            keeper.switch(back.path)
+            old.kill()
+            works(driver)
+            buffers.give()
+            buffers.give()
+            assert buffers.come_back() == 0
+            notify(back)
+            wait_for('a notification', buffers.come_back)
+            following = null()
+            keeper.switch(following.path)
+            back.kill()
+            back = following
+            notify(back)
+            wait_for('a notification', buffers.come_back)
+            assert not buffers.out
+            works(driver)
+
+
+def test_killed_while_it_notifies(null, keep):
+    """Each buffer comes back once, and the next notification finds one."""
+    back = null()
+    keeper = keep('--backend', back.path)
+    front, driver, buffers = begin_notified(keeper)
+    with front:
+        for n in range(16):
+            buffers.give()
+            buffers.give()
+            for _ in range(4):
+                notify(back)
+                time.sleep(n * 0.00005)
+            back.kill()
+            back = null()
+            keeper.switch(back.path)
+            buffers.come_back()
+            buffers.give()
+            notify(back)
+            wait_for('a notification', buffers.come_back)
+            works(driver)
+
+
 class TestVirtiofsd:
     """A back-end of others, without in-flight tracking."""
 
