@@ -270,7 +270,7 @@ void keeper_front_begin(struct keeper *k, int *sock)
 {
 	int err;
 
-	vhost_receiver_init(&k->front_rx);
+	vhost_receiver_init(&k->front_rx, VHOST_STREAM_REQUESTS);
 	k->front = (struct loop_watch){ *sock, front_ready, k };
 	err = loop_add(k->loop, &k->front, EPOLLIN);
 	if (err < 0) {

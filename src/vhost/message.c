@@ -109,15 +109,10 @@ void vhost_msg_close_fds(struct vhost_msg *msg)
 	msg->nr_fds = 0;
 }
 
-void vhost_receiver_init(struct vhost_receiver *rx)
+void vhost_receiver_init(struct vhost_receiver *rx, enum vhost_stream stream)
 {
 	memset(rx, 0, sizeof(*rx));
-}
-
-void vhost_receiver_init_replies(struct vhost_receiver *rx)
-{
-	vhost_receiver_init(rx);
-	rx->replies = true;
+	rx->stream = stream;
 }
 
 void vhost_receiver_fini(struct vhost_receiver *rx)
@@ -160,23 +155,28 @@ static int receiver_check_header(struct vhost_receiver *rx)
 {
 	const struct vhost_header *h = &rx->msg.header;
 	const struct vhost_msg_info *info = vhost_msg_info(h->request);
+	const bool replies = rx->stream == VHOST_STREAM_REPLIES;
 
 	if ((h->flags & VHOST_FLAG_VERSION_MASK) != VHOST_FLAG_VERSION)
 		return receiver_refuse(rx, "protocol version is not 1");
-	if (!!(h->flags & VHOST_FLAG_REPLY) != rx->replies)
-		return receiver_refuse(rx, rx->replies ? "a request where a reply must be"
-						       : "a reply where a request must be");
+	if (h->size > sizeof(rx->msg.payload))
+		return receiver_refuse(rx, "payload too long");
+	if (rx->stream == VHOST_STREAM_ANY)
+		return 0;
+	if (!!(h->flags & VHOST_FLAG_REPLY) != replies)
+		return receiver_refuse(rx, replies ? "a request where a reply must be"
+						   : "a reply where a request must be");
 	if (!info)
 		return receiver_refuse(rx, "unknown message");
 	if (!info->handler)
 		return receiver_refuse(rx, "message of a feature that is not offered");
-	if (h->size < (rx->replies ? info->reply_min : info->size_min))
+	if (h->size < (replies ? info->reply_min : info->size_min))
 		return receiver_refuse(rx, "payload too short");
-	if (h->size > (rx->replies ? info->reply_max : info->size_max))
+	if (h->size > (replies ? info->reply_max : info->size_max))
 		return receiver_refuse(rx, "payload too long");
-	if (rx->msg.nr_fds < (rx->replies ? 0 : info->fds_min))
+	if (rx->msg.nr_fds < (replies ? 0 : info->fds_min))
 		return receiver_refuse(rx, "file descriptors missing");
-	if (rx->msg.nr_fds > (rx->replies ? info->reply_fds_max : info->fds_max))
+	if (rx->msg.nr_fds > (replies ? info->reply_fds_max : info->fds_max))
 		return receiver_refuse(rx, "too many file descriptors");
 	return 0;
 }

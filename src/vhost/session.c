@@ -128,7 +128,7 @@ int vhost_session_new(struct vhost_session **ret_session, const struct vhost_ses
 	s->ratelimit = config->ratelimit;
 	s->backend_fd = -1;
 	s->nr_rings = min_of(device_nr_queues(s->dev), (unsigned int)VHOST_QUEUES_MAX);
-	vhost_receiver_init(&s->rx);
+	vhost_receiver_init(&s->rx, VHOST_STREAM_REQUESTS);
 	vhost_rings_init(s);
 	err = mem_table_new(&s->mem);
 	if (err < 0)

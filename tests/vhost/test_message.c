@@ -32,7 +32,7 @@ static int pair_setup(void **state)
 		return -1;
 	p.peer = fds[0];
 	p.sock = fds[1];
-	vhost_receiver_init(&p.rx);
+	vhost_receiver_init(&p.rx, VHOST_STREAM_REQUESTS);
 	*state = &p;
 	return 0;
 }
