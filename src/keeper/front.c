@@ -274,7 +274,7 @@ void keeper_front_begin(struct keeper *k, int *sock)
 	k->front = (struct loop_watch){ *sock, front_ready, k };
 	err = loop_add(k->loop, &k->front, EPOLLIN);
 	if (err < 0) {
-		log_error("keeper: cannot serve a front-end: %s", strerror(-err));
+		keeper_warn(k, "cannot serve a front-end: %s", strerror(-err));
 		k->front.fd = -1;
 		return;
 	}

@@ -6,6 +6,7 @@ import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -357,6 +358,38 @@ def test_reply_into_memory_that_is_gone(place):
             driver.submit_getattr(reply_at=gpa)
             driver.complete()
             assert driver.fuse_getattr()[0] == 0
+        goes_on(r)
+
+
+@pytest.mark.skipif(not PASSTHROUGH, reason="the examples are not built")
+@pytest.mark.parametrize("options", [[], ["--no-splice"]], ids=["splice", "copy"])
+def test_data_in_memory_that_is_gone(place, options):
+    """READ into it, WRITE from it: with whatever result, and the next ones work."""
+    gpa, user, size = 1 << 32, vhost.USER_BASE + (1 << 32), 64 << 10
+    (place / "src" / "big").write_bytes(b"x" * size)
+    with Run(place, [PASSTHROUGH, *options, str(place / "src"), str(place / "mnt")]) as r:
+        r.wait_ready()
+        front, driver = front_end(r)
+        with front:
+            more = front.keep(vhost.memfd(size + vhost.PAGE))
+            payload = vhost.u64(0) + vhost.region(gpa, size + vhost.PAGE, user)
+            assert front.ack(vhost.ADD_MEM_REG, payload, [more]) == 0
+            error, entry = driver.fuse(1, 1, b"big\0", 128)
+            assert error == 0
+            node = struct.unpack_from("<Q", entry)[0]
+            error, opened = driver.fuse(14, node, struct.pack("<II", os.O_RDWR, 0), 16)
+            assert error == 0
+            fh = struct.unpack_from("<Q", opened)[0]
+            os.ftruncate(more, 0)
+            args = struct.pack("<QQIIQII", fh, 0, size, 0, 0, 0, 0)
+            for _ in range(2):
+                driver.submit_fuse(15, node, args, 16 + size, in_at=gpa)
+                driver.complete()
+                driver.submit_fuse(16, node, args, 16 + 8, data=(gpa, size))
+                length, error, _ = struct.unpack_from("<IiQ", driver.complete())
+                assert (length, error) == (24, 0) or (length == 16 and error < 0)
+                error, data = driver.fuse(15, node, struct.pack("<QQIIQII", fh, 0, 4096, 0, 0, 0, 0), 4096)
+                assert error == 0 and len(data) == 4096
         goes_on(r)
 
 
