@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Feeds a keeper with made-up messages of a front-end, and made-up replies of back-ends that come and go.
  *

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The null service as a back-end that takes a session over: null_back SOCKET RECORD DATA GENERATION [QUEUES] [inband].
  *

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The codec alone, over a socketpair: reassembly, sizes, descriptors, and the table's own soundness.
  */
