@@ -81,6 +81,8 @@ struct vhost_msg_info {
 
 /** vhost_msg_info() - the row of message @request. Return: NULL for a number that no spec has. */
 const struct vhost_msg_info *vhost_msg_info(uint32_t request);
+/** vhost_msg_name() - its name. Return: "?" for a number that no spec has. */
+const char *vhost_msg_name(uint32_t request);
 
 /**
  * enum vhost_stream - what a peer may send, beside the form of a message.
@@ -120,7 +122,7 @@ void vhost_receiver_fini(struct vhost_receiver *rx);
  *
  * The header is checked as soon as it is complete, before the payload is waited for: version, size, and, unless anything may
  * come, reply bit, known number, payload and descriptors within the table's bounds for this direction. Descriptors belong to the
- * first bytes of a message.
+ * first bytes of a message. Of a complete request the parts have to agree: what counts descriptors or bytes of the same message.
  *
  * Return: 1 with a message; 0 when more must come first; -EPIPE at the end of the stream; -EPROTO with
  * @rx->error for what no peer may send; negative errno of recvmsg(2).

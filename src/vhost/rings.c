@@ -355,16 +355,11 @@ int vhost_get_vring_base(struct vhost_session *s, struct vhost_msg *msg, struct 
 static int ring_take_fd(struct vhost_session *s, const char *what, struct vhost_msg *msg,
 			struct vhost_ring **ret_ring, unsigned int *ret_index, int *ret_fd)
 {
-	const uint64_t word = msg->payload.u64;
-	const unsigned int index = word & VHOST_VRING_INDEX_MASK;
+	const unsigned int index = msg->payload.u64 & VHOST_VRING_INDEX_MASK;
 	int err = ring_find(s, what, index, ret_ring);
 
 	if (err < 0)
 		return err;
-	if (!(word & VHOST_VRING_NOFD) != (msg->nr_fds == 1))
-		return vhost_refuse(s, -EPROTO,
-				    "%s: %u descriptors, but the no-descriptor bit is %s", what,
-				    msg->nr_fds, word & VHOST_VRING_NOFD ? "set" : "clear");
 	if (msg->nr_fds) {
 		err = vhost_event_fd_check(msg->fds[0]);
 		if (err < 0)

@@ -78,10 +78,7 @@ static int session_receive_one(struct vhost_session *s)
 
 	if (err == -EPROTO)
 		return vhost_refuse(s, err, "message %u (%s): %s", s->rx.msg.header.request,
-				    vhost_msg_info(s->rx.msg.header.request)
-					    ? vhost_msg_info(s->rx.msg.header.request)->name
-					    : "?",
-				    s->rx.error);
+				    vhost_msg_name(s->rx.msg.header.request), s->rx.error);
 	if (err <= 0)
 		return err;
 	err = session_dispatch(s, &msg);
