@@ -5,7 +5,6 @@ import os
 import signal
 import struct
 import subprocess
-import sys
 import time
 
 import pytest
@@ -13,8 +12,7 @@ import pytest
 from conftest import wait_for
 from vhost_peer import *
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'lib'))
-import virtiofsd  # noqa: E402
+import virtiofsd
 
 
 def begin(keeper, nr=3):
@@ -384,7 +382,7 @@ class Buffers(Driver):
         self._desc(i, self.front.gpa + at, self.SIZE, 2, 0)
         struct.pack_into('<H', m, self.at + PAGE + 4 + 2 * i, i)
         self.avail_idx = (self.avail_idx + 1) & 0xffff
-        struct.pack_into('<H', m, self.at + PAGE + 2, self.avail_idx)
+        store16(m, self.at + PAGE + 2, self.avail_idx)
         signal_fd(self.kick)
 
     def come_back(self):

@@ -4,16 +4,13 @@
 import os
 import socket
 import struct
-import sys
 import threading
 
 import pytest
 
 from conftest import wait_for
 from vhost_peer import *
-
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'lib'))
-from process import cpu_seconds  # noqa: E402
+from process import cpu_seconds
 
 OFFERED = bits(F_MQ, F_REPLY_ACK, F_CONFIG, F_INFLIGHT, F_MEM_SLOTS, F_STATUS, F_RESET_DEVICE)
 

@@ -5,14 +5,11 @@ import mmap
 import os
 import resource
 import struct
-import sys
 
 import pytest
 
 from vhost_peer import *
-
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'lib'))
-from process import cpu_seconds  # noqa: E402
+from process import cpu_seconds
 
 RING = 256
 

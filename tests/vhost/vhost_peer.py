@@ -11,7 +11,11 @@ import os
 import select
 import socket
 import struct
+import sys
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from shared import store16  # noqa: E402
 
 TIMEOUT = 5.0
 
@@ -274,7 +278,7 @@ class Driver:
             self._desc(1, base + 4 * PAGE if in_at is None else in_at, in_bytes, 2, 0)
         struct.pack_into('<H', m, self.at + PAGE + 4 + 2 * (self.avail_idx % self.size), 0)
         self.avail_idx = (self.avail_idx + 1) & 0xffff
-        struct.pack_into('<H', m, self.at + PAGE + 2, self.avail_idx)
+        store16(m, self.at + PAGE + 2, self.avail_idx)
         # used_event: interrupt at the next completion.
         struct.pack_into('<H', m, self.at + PAGE + 4 + 2 * self.size, self.used_idx)
         signal_fd(self.kick)
