@@ -221,7 +221,7 @@ void queue_call(struct queue *q);
 int must_check queue_take_one(struct queue *q);
 void queue_end_batch(struct queue *q);
 void queue_set_current(struct queue *q);
-void queue_drain_kick(struct queue *q);
+void queue_drain_kick(struct queue *q, uint32_t events);
 
 /* notify.c */
 void notify_init(struct device *dev);
@@ -241,6 +241,7 @@ void take_exclude(struct device *dev);
 void take_allow(struct device *dev);
 int must_check take_add_queue(struct device *dev, struct queue *q);
 void take_remove_queue(struct device *dev, struct queue *q);
+void take_unwatch(struct queue *q);
 
 /* request.c */
 struct request *must_check request_alloc(struct queue *q);

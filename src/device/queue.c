@@ -268,12 +268,17 @@ static bool queue_poll(struct queue *q)
 	return false;
 }
 
-void queue_drain_kick(struct queue *q)
+void queue_drain_kick(struct queue *q, uint32_t events)
 {
-	/* A kick descriptor that is dead or closed would wake us for ever. */
-	if (fd_drain_signal(q->kick_fd) < 0) {
+	int got = fd_drain_signal(q->kick_fd);
+
+	/* A descriptor that is dead or closed, or in error without a byte to read, would wake us for ever. */
+	if (got < 0 || (got == 0 && events & (POLLERR | POLLHUP))) {
 		log_warn_ratelimited(&q->dev->bad_request_log,
 				     "queue %u: the kick descriptor was closed", q->index);
+		/* Our end may be closed, but the front-end holds the same file: that would keep it watched. */
+		if (take_in_use(q->dev))
+			take_unwatch(q);
 		q->kick_fd = -1;
 	}
 }
@@ -290,7 +295,7 @@ void queue_wait_fds(struct queue *q, bool want_kick)
 	if (fds[0].revents && fd_drain_signal(q->wake_fd) < 0)
 		return;
 	if (fds[1].revents)
-		queue_drain_kick(q);
+		queue_drain_kick(q, (uint32_t)fds[1].revents);
 }
 
 static void queue_sleep(struct queue *q, bool starved)

@@ -151,16 +151,17 @@ int take_add_queue(struct device *dev, struct queue *q)
 	return err;
 }
 
-static void take_unwatch(struct device *dev, struct queue *q)
+void take_unwatch(struct queue *q)
 {
-	if (q->kick_fd >= 0 && epoll_ctl(dev->taker.epoll_fd, EPOLL_CTL_DEL, q->kick_fd, NULL) < 0)
+	if (q->kick_fd >= 0 &&
+	    epoll_ctl(q->dev->taker.epoll_fd, EPOLL_CTL_DEL, q->kick_fd, NULL) < 0)
 		log_debug("queue %u: its kick descriptor was not watched", q->index);
 }
 
 void take_remove_queue(struct device *dev, struct queue *q)
 {
 	take_exclude(dev);
-	take_unwatch(dev, q);
+	take_unwatch(q);
 	q->running = false;
 	take_find_active(dev);
 	take_allow(dev);
@@ -277,7 +278,7 @@ static int take_wait(struct device_taker *t, bool cancelable)
 		if (!q && fd_drain_signal(t->wake_fd) < 0)
 			return -EIO;
 		if (q && q->kick_fd >= 0)
-			queue_drain_kick(q);
+			queue_drain_kick(q, ev[i].events);
 	}
 	return n < 0 ? -err : 0;
 }

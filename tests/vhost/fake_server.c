@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Serves the fake device on a socket, for the Python peers: fake_server SOCKET [inband|-] [queues] [queue-size-max].
  * What the server does with the device goes to stdout, a call a line.
