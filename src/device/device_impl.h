@@ -187,6 +187,7 @@ struct device {
 	struct request *mail_head;
 	struct request *mail_tail;
 	struct queue internal; /* a pool of requests that no ring gave us */
+	pthread_mutex_t payback_lock; /* a message that ends a session is on its way to the service */
 
 	struct device_taker taker;
 	struct device_notify notify;
@@ -245,6 +246,7 @@ void take_remove_queue(struct device *dev, struct queue *q);
 
 /* request.c */
 struct request *must_check request_alloc(struct queue *q);
+void request_put_back(struct request *req);
 void request_reset_buffers(struct request *req);
 int must_check request_grow_iov(struct request *req, uint32_t nr);
 uint64_t request_unique(const struct request *req);

@@ -143,8 +143,7 @@ int queue_take_one(struct queue *q)
 			err = virtq_pop(q->vq, q->generation->table, &req->chain);
 	}
 	if (err <= 0) {
-		req->next = q->free_local;
-		q->free_local = req;
+		request_put_back(req);
 		/* Out of memory for a giant chain is as good as a ring that asks too much. */
 		if (err < 0)
 			queue_break(q, err == -EBADMSG ? virtq_broken(q->vq) : strerror(-err));

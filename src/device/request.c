@@ -159,6 +159,15 @@ struct request *request_alloc(struct queue *q)
 	return req;
 }
 
+/* It came to nothing: the next request_alloc() gives it out. Context: the thread that allocated it. */
+void request_put_back(struct request *req)
+{
+	struct queue *q = req->queue;
+
+	req->next = q->free_local;
+	q->free_local = req;
+}
+
 uint64_t request_unique(const struct request *req)
 {
 	/* Never 0, so that no unique is. */
@@ -226,8 +235,7 @@ static void request_release_slot_locked(struct request *req)
 	__atomic_store_n(&req->state, REQUEST_FREE, __ATOMIC_RELEASE);
 	if (queue_is_current(q)) {
 		/* The same slot again at once: it is warm in the cache. */
-		req->next = q->free_local;
-		q->free_local = req;
+		request_put_back(req);
 		return;
 	}
 	request_free_remote(q, req);

@@ -241,6 +241,12 @@ int must_check fuse_session_end_next(struct fuse_session *session, uint64_t uniq
 				     struct fuse_request *ret_req);
 
 /**
+ * fuse_session_is_stale() - was a message of fuse_session_end_next() made for a daemon that is lost by now? Context: any thread.
+ */
+bool must_check fuse_session_is_stale(const struct fuse_session *session,
+				      const struct fuse_request *req);
+
+/**
  * fuse_session_daemon_lost() - all node ids and handles but the root are stale from now on: they get -ESTALE,
  * their FORGETs and RELEASEs are answered without the daemon, and a new daemon's equal numbers are told from
  * them. Context: may run beside header, decode and finish.

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Ends that something gets in the way of: of sessions, of queues, of the daemon, of the driver's descriptors.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "rig.h"
+
+static const struct device_config config = {
+	.tag = "t",
+	.nr_request_queues = RIG_QUEUES - 1,
+	.queue_size_max = RIG_RING,
+	.drain_ns = 600 * NSEC_PER_MSEC,
+	.arch = FUSE_ARCH_NATIVE,
+};
+
+/*
+ * The daemon dies while the forgets of a session that ended wait for its releases: they are not for the daemon that is
+ * started in its place.
+ */
+static void test_payback_for_dead_daemon(void **state)
+{
+	struct rig *rig = rig_new(&config, false);
+	struct rig_slot *slot = rig_slot(rig, 0);
+	uint64_t node, fh;
+
+	(void)state;
+	assert_int_equal(rig_init(rig), 0);
+	assert_int_equal(rig_lookup(rig, "f", &node), 0);
+	assert_int_equal(rig_open(rig, node, &fh), 0);
+	rig_hold(rig, FUSE_RELEASE);
+	rig_send_raw(rig, 1, slot, rig_message(rig, slot, FUSE_DESTROY, 0, NULL, 0), 16);
+	while (!rig_count(rig, &rig->service->nr_held))
+		usleep(1000);
+	/* The forget is taken out of the ledger, and waits. */
+	usleep(50000);
+	device_service_died(rig->dev);
+	request_reply(rig_take(rig), -ENODEV, NULL, 0);
+	assert_int_equal(rig_wait(rig, 1, NULL), 16);
+	assert_true(rig_count64(rig, &rig->service->nr_forgotten) == 0);
+	rig_free(rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_payback_for_dead_daemon),
+	};
+
+	log_init(LOG_LEVEL_OFF, "test");
+	return cmocka_run_group_tests_name("device, ends", tests, NULL, NULL);
+}
