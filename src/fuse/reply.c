@@ -338,30 +338,32 @@ static bool dirent_is_dots(const unsigned char *dirent)
 	return name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.'));
 }
 
-/* One entry of READDIRPLUS. @owed: the reply is bad, only count. */
+/*
+ * One entry of READDIRPLUS. @owed: the reply is bad, only count.
+ *
+ * An entry that no driver can have leaves its name, as it does with a kernel: else one such file would hide all others of
+ * its directory.
+ */
 static int check_plus(struct reply *r, unsigned char *rec, bool owed)
 {
 	struct fuse_entry_out entry;
 	struct fuse_request *req = r->req;
+	bool valid;
 	int err = 0;
 
 	memcpy(&entry, rec, sizeof(entry));
 	/* No lookup is counted for dots, nor where the daemon gives a plain entry. */
 	if (!entry.nodeid || dirent_is_dots(rec + sizeof(entry)))
 		return 0;
-	if (entry.nodeid == FUSE_ROOT_ID)
-		return -EIO;
-	owed = owed || !attr_is_valid(&entry.attr);
-	if (r->session->ledger) {
+	valid = entry.nodeid != FUSE_ROOT_ID && attr_is_valid(&entry.attr);
+	if (r->session->ledger && entry.nodeid != FUSE_ROOT_ID) {
 		err = ledger_add_lookup(r->session->ledger, req->pins.epoch, &entry.nodeid, NULL,
-					owed);
+					owed || !valid);
 		if (err == -EIO)
 			return err;
 	}
-	if (owed)
-		return -EIO;
-	/* No memory to remember it: the driver gets the name alone, and looks it up if it cares. */
-	if (err < 0)
+	/* Nor is there memory to remember it: the driver looks it up if it cares. */
+	if (!valid || err < 0)
 		memset(&entry, 0, sizeof(entry));
 	else
 		clean_attr(&entry.attr);
