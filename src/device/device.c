@@ -173,8 +173,8 @@ void device_detach(struct device *dev)
 
 void device_reset(struct device *dev)
 {
+	queue_stop_all(dev);
 	for (unsigned int i = 0; i < dev->nr_queues; i++) {
-		device_queue_stop(dev, i);
 		device_queue_set_enabled(dev, i, false);
 		dev->queues[i].base = 0;
 	}

@@ -209,6 +209,7 @@ void queue_fini(struct queue *q);
 void queue_wake(struct queue *q);
 void queue_pause_all(struct device *dev);
 void queue_resume_all(struct device *dev);
+void queue_stop_all(struct device *dev);
 void queue_wait_idle(struct queue *q, uint64_t deadline_ns, enum queue_idle what);
 bool must_check queue_wait_below(struct queue *q, uint64_t deadline_ns, uint64_t most);
 bool queue_slots_free(const struct queue *q);

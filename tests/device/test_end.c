@@ -47,10 +47,42 @@ static void test_payback_for_dead_daemon(void **state)
 	rig_free(rig);
 }
 
+static void hang_getattr(struct rig *rig, unsigned int queue)
+{
+	struct fuse_getattr_in in = {};
+
+	rig_send(rig, queue, rig_slot(rig, queue), FUSE_GETATTR, FUSE_ROOT_ID, &in, sizeof(in),
+		 sizeof(struct fuse_attr_out));
+}
+
+/* The daemon hangs, and every queue has a request with it: the driver waits for a reset as long as for one queue's. */
+static void test_reset_waits_once(void **state)
+{
+	struct rig *rig = rig_new(&config, false);
+	uint64_t begin;
+
+	(void)state;
+	assert_int_equal(rig_init(rig), 0);
+	rig_hold(rig, FUSE_GETATTR);
+	for (unsigned int i = 0; i < RIG_QUEUES; i++)
+		hang_getattr(rig, i);
+	while (rig_count(rig, &rig->service->nr_held) < RIG_QUEUES)
+		usleep(1000);
+	begin = clock_now_ns();
+	device_reset(rig->dev);
+	assert_in_range(clock_now_ns() - begin, config.drain_ns, 2 * config.drain_ns);
+	/* Each was asked to hurry. */
+	assert_int_equal(rig_count(rig, &rig->service->nr_interrupts), RIG_QUEUES);
+	for (unsigned int i = 0; i < RIG_QUEUES; i++)
+		assert_int_equal(rig_wait(rig, i, NULL), 16);
+	rig_free(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_payback_for_dead_daemon),
+		cmocka_unit_test(test_reset_waits_once),
 	};
 
 	log_init(LOG_LEVEL_OFF, "test");
