@@ -243,6 +243,7 @@ void take_wake(struct device *dev);
 void take_exclude(struct device *dev);
 void take_allow(struct device *dev);
 int must_check take_add_queue(struct device *dev, struct queue *q);
+void take_unwatch(struct device *dev, struct queue *q);
 void take_remove_queue(struct device *dev, struct queue *q);
 
 /* request.c */

@@ -285,6 +285,8 @@ void queue_drain_kick(struct queue *q)
 	if (fd_drain_signal(q->kick_fd) < 0) {
 		log_warn_ratelimited(&q->dev->bad_request_log,
 				     "queue %u: the kick descriptor was closed", q->index);
+		if (take_in_use(q->dev))
+			take_unwatch(q->dev, q);
 		q->kick_fd = -1;
 	}
 }

@@ -3,8 +3,10 @@
  * Ends that something gets in the way of: of sessions, of queues, of the daemon, of the driver's descriptors.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -78,11 +80,82 @@ static void test_reset_waits_once(void **state)
 	rig_free(rig);
 }
 
+static void may_take_again(struct service *svc)
+{
+	(void)svc;
+}
+
+struct taker {
+	struct rig *rig;
+	pthread_t thread;
+	bool give_up;
+};
+
+static void *take_all(void *arg)
+{
+	struct taker *t = arg;
+	bool more;
+
+	while (!READ_ONCE(t->give_up)) {
+		if (device_take(t->rig->dev, &t->give_up, true, false, &more) == -EBUSY)
+			usleep(1000);
+	}
+	return NULL;
+}
+
+static uint64_t cpu_ns(pthread_t thread)
+{
+	struct timespec ts;
+	clockid_t clock;
+
+	assert_int_equal(pthread_getcpuclockid(thread, &clock), 0);
+	assert_int_equal(clock_gettime(clock, &ts), 0);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/* The other end of a ring's kick pipe is gone: who takes requests from all rings sleeps on, and in-band kicks work. */
+static void test_taker_and_dead_kick(void **state)
+{
+	struct device_config takeable = config;
+	struct rig *rig;
+	struct taker t = { 0 };
+	struct device_queue_fds fds = { 0 };
+	struct fuse_getattr_in in = {};
+	int pipe_fds[2];
+	uint64_t used;
+
+	(void)state;
+	takeable.takeable = may_take_again;
+	t.rig = rig = rig_new(&takeable, false);
+	assert_int_equal(pthread_create(&t.thread, NULL, take_all, &t), 0);
+	assert_int_equal(rig_init(rig), 0);
+	assert_int_equal(pipe2(pipe_fds, O_NONBLOCK), 0);
+	fds = (struct device_queue_fds){ pipe_fds[0], rig->call[2], false };
+	rig->setup[2].base = device_queue_stop(rig->dev, 2);
+	assert_int_equal(device_queue_start(rig->dev, 2, &rig->setup[2], &fds), 0);
+	close(pipe_fds[1]);
+	usleep(20000);
+	used = cpu_ns(t.thread);
+	usleep(200000);
+	assert_in_range(cpu_ns(t.thread) - used, 0, 20 * NSEC_PER_MSEC);
+	rig_send(rig, 2, rig_slot(rig, 0), FUSE_GETATTR, FUSE_ROOT_ID, &in, sizeof(in),
+		 sizeof(struct fuse_attr_out));
+	device_queue_kick(rig->dev, 2);
+	assert_int_equal(rig_wait(rig, 2, NULL), 16 + sizeof(struct fuse_attr_out));
+	device_queue_stop(rig->dev, 2);
+	close(pipe_fds[0]);
+	WRITE_ONCE(t.give_up, true);
+	device_take_wake(rig->dev);
+	pthread_join(t.thread, NULL);
+	rig_free(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_payback_for_dead_daemon),
 		cmocka_unit_test(test_reset_waits_once),
+		cmocka_unit_test(test_taker_and_dead_kick),
 	};
 
 	log_init(LOG_LEVEL_OFF, "test");
