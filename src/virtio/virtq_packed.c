@@ -221,15 +221,15 @@ void packed_flush(struct virtq *vq)
 {
 	struct virtq_push_side *push = &vq->push;
 
-	/* Release: pairs with virtq_room(); before the flags, so that the pop side never counts too few. */
-	__atomic_store_n(&push->nr_returned, push->nr_returned + push->nr_pending,
-			 __ATOMIC_RELEASE);
 	if (unlikely(vq->inflight)) {
-		/* The record and the ring change as one for the pop side. */
+		/* The record and the ring change as one for the pop side: there is room in both, or in none. */
 		inflight_packed_lock(vq->inflight);
 		inflight_packed_link(vq->inflight, push->batch, push->nr_batch, push->next,
 				     push->wrap);
 	}
+	/* Release: pairs with virtq_room(); before the flags, so that the pop side never counts too few. */
+	__atomic_store_n(&push->nr_returned, push->nr_returned + push->nr_pending,
+			 __ATOMIC_RELEASE);
 	/* Release: pairs with the driver's acquire of the flags; it sees the data and the rest of the batch. */
 	guest_write64_release(&vq->desc[push->first].word, push->first_word);
 	if (unlikely(vq->inflight)) {
