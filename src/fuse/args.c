@@ -372,14 +372,20 @@ static int check_poll(struct decode *d)
 static int check_notify_reply(struct decode *d)
 {
 	struct fuse_notify_retrieve_in arg;
+	struct fuse_notify_retrieve_out asked;
+	int err;
 
 	LOAD(d, arg);
 	if (arg.size != d->req->payload_bytes)
 		return -EINVAL;
 	if (!d->session->notify)
 		return -ENOSYS;
-	return fuse_retrieve_answer(d->session, d->req->driver_unique, arg.size,
-				    &d->req->hdr.nodeid);
+	err = fuse_retrieve_answer(d->session, d->req->driver_unique, arg.size, &asked);
+	if (err < 0)
+		return err;
+	d->req->hdr.nodeid = asked.nodeid;
+	d->answers = asked.notify_unique;
+	return 0;
 }
 
 static int check_fallocate(struct decode *d)

@@ -235,6 +235,7 @@ int fuse_session_resume(struct fuse_session *session, const struct fuse_init_out
 	begin_session(session, record.swapped, record.minor, record.driver_flags, daemon);
 	session->no_open[0] = record.no_open & 1;
 	session->no_open[1] = record.no_open & 2;
+	session->last_retrieve = (uint64_t)generation << FUSE_RETRIEVE_GENERATION_SHIFT;
 	if (session->ledger)
 		ledger_succeed(session->ledger, generation);
 	return 0;
