@@ -141,7 +141,8 @@ static void control_handle(struct device *dev, struct request *req)
 	control_quiesce(dev, deadline);
 	control_payback(dev);
 	fuse_session_allow_notify(dev->session, READ_ONCE(dev->features) & DEVICE_F_NOTIFICATION);
-	if (req && req->fuse.op->opcode == FUSE_INIT)
+	/* A driver that is gone meanwhile, or was told that it failed, has no session. */
+	if (req && req->fuse.op->opcode == FUSE_INIT && !request_is_abandoned(req))
 		err = dev->svc->unavailable ? -EIO
 					    : fuse_session_init(dev->session, &req->fuse, req->buf,
 								&dev->svc->init_out, &reply, &len);

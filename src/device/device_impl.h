@@ -254,6 +254,7 @@ int must_check request_grow_iov(struct request *req, uint32_t nr);
 uint64_t request_unique(const struct request *req);
 void request_activate(struct request *req);
 bool must_check request_claim(struct request *req);
+bool must_check request_is_abandoned(const struct request *req);
 void request_submit(struct request *req);
 void request_receive(struct request *req);
 void request_fail(struct request *req, int error);
