@@ -49,22 +49,13 @@ static uint32_t open_flags(const struct decode *d, uint32_t flags)
 	return fuse_arch_open_flags(d->session->config.arch, flags);
 }
 
+_Static_assert(offsetof(struct fuse_statx_in, fh) == offsetof(struct fuse_getattr_in, fh),
+	       "STATX begins as GETATTR does");
+
+/* GETATTR, and STATX, which begins with the same fields. */
 static int check_getattr(struct decode *d)
 {
 	struct fuse_getattr_in arg;
-
-	LOAD(d, arg);
-	arg.getattr_flags &= FUSE_GETATTR_FH;
-	d->uses_fh = arg.getattr_flags;
-	if (!d->uses_fh)
-		arg.fh = 0;
-	STORE(d, arg);
-	return 0;
-}
-
-static int check_statx(struct decode *d)
-{
-	struct fuse_statx_in arg;
 
 	LOAD(d, arg);
 	arg.getattr_flags &= FUSE_GETATTR_FH;
@@ -468,7 +459,7 @@ static int (*const checks[FUSE_OPCODES_END])(struct decode *d) = {
 	[FUSE_COPY_FILE_RANGE] = check_copy,
 	[FUSE_REMOVEMAPPING] = check_removemapping,
 	[FUSE_TMPFILE] = check_create,
-	[FUSE_STATX] = check_statx,
+	[FUSE_STATX] = check_getattr,
 	[FUSE_COPY_FILE_RANGE_64] = check_copy,
 };
 
