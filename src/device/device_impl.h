@@ -219,6 +219,7 @@ bool must_check queue_park(struct queue *q);
 void queue_wait_fds(struct queue *q, bool want_kick);
 bool queue_is_current(const struct queue *q);
 void queue_publish_locked(struct queue *q, bool *ret_call);
+void queue_publish(struct queue *q);
 void queue_call(struct queue *q);
 int must_check queue_take_one(struct queue *q);
 void queue_end_batch(struct queue *q);

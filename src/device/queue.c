@@ -157,7 +157,7 @@ int queue_take_one(struct queue *q)
 }
 
 /* Publish what was completed in this thread, and what others pushed meanwhile. */
-static void queue_publish(struct queue *q)
+void queue_publish(struct queue *q)
 {
 	bool call;
 
@@ -680,13 +680,7 @@ static void queues_drain(struct queue *queues, unsigned int nr)
 /* The thread has ended, and everything that was taken is completed. */
 static void queue_close(struct queue *q)
 {
-	bool call;
-
-	pthread_mutex_lock(&q->push_lock);
-	queue_publish_locked(q, &call);
-	pthread_mutex_unlock(&q->push_lock);
-	if (call)
-		queue_call(q);
+	queue_publish(q);
 	q->base = virtq_base(q->vq);
 	virtq_free(TAKE_PTR(q->vq));
 	queue_use_table(q, NULL);
