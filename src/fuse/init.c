@@ -30,7 +30,7 @@
  *                         stale data for ever
  *   HAS_EXPIRE_ONLY       about notifications: a driver that takes none is not told of it
  * not offered
- *   SPLICE_*, OVER_IO_URING, PASSTHROUGH, ABORT_ERROR    are about /dev/fuse
+ *   SPLICE_*, OVER_IO_URING, PASSTHROUGH, ABORT_ERROR    are about /dev/fuse, as is all that came with 7.46
  *   HAS_RESEND            what a driver would send again is with the device, not in a queue of its own
  *   MAP_ALIGNMENT, HAS_INODE_DAX                         need a DAX window
  *   REQUEST_TIMEOUT       the driver's own business
