@@ -225,7 +225,6 @@ int must_check queue_take_one(struct queue *q);
 void queue_end_batch(struct queue *q);
 void queue_set_current(struct queue *q);
 void queue_drain_kick(struct queue *q);
-void poll_time_adapt(uint64_t *poll_ns, uint64_t slept_ns, uint64_t max_ns);
 
 /* notify.c */
 void notify_init(struct device *dev);

@@ -26,12 +26,11 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/poll_time.h"
 #include "device/device_impl.h"
 
 /* A queue thread's stack: the deepest path is a service's submit. */
 #define QUEUE_STACK_BYTES (256u << 10)
-/* First step of the adaptive poll time. */
-#define POLL_FIRST_NS (4 * NSEC_PER_USEC)
 /* How long a request that is being written when its queue stops is left alone, before it is looked at again. */
 #define QUEUE_WRITING_NS (10 * NSEC_PER_MSEC)
 
@@ -266,17 +265,6 @@ static bool queue_poll(struct queue *q)
 			sched_yield();
 	} while (now - begin < q->poll_ns);
 	return false;
-}
-
-void poll_time_adapt(uint64_t *poll_ns, uint64_t slept_ns, uint64_t max_ns)
-{
-	if (slept_ns < max_ns) {
-		uint64_t longer = max_of(*poll_ns * 2, POLL_FIRST_NS);
-
-		*poll_ns = min_of(longer, max_ns);
-	} else {
-		*poll_ns = *poll_ns > POLL_FIRST_NS ? *poll_ns / 2 : 0;
-	}
 }
 
 void queue_drain_kick(struct queue *q)

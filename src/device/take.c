@@ -21,12 +21,11 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/poll_time.h"
 #include "device/device_impl.h"
 
 /* Events taken at a time; more queues are found on the next look. */
 #define TAKE_EVENTS 8
-/* Looking for work this long costs nobody anything; then others may have the processor. */
-#define TAKE_ALONE_NS (4 * NSEC_PER_USEC)
 
 bool take_in_use(const struct device *dev)
 {
@@ -246,7 +245,7 @@ static bool take_poll(struct device_taker *t, const bool *give_up)
 			cpu_relax();
 		}
 		now = clock_now_ns();
-		if (now - begin >= TAKE_ALONE_NS)
+		if (now - begin >= POLL_FIRST_NS)
 			sched_yield();
 	} while (now - begin < t->poll_ns);
 	return false;
