@@ -134,6 +134,14 @@ static void take_find_active(struct device *dev)
 	}
 }
 
+/* Kicks of @q wake nobody any more. Context: the taker, or who excluded it. */
+void take_unwatch(struct queue *q)
+{
+	if (q->kick_fd >= 0 &&
+	    epoll_ctl(q->dev->taker.epoll_fd, EPOLL_CTL_DEL, q->kick_fd, NULL) < 0)
+		log_debug("queue %u: its kick descriptor was not watched", q->index);
+}
+
 int take_add_queue(struct device *dev, struct queue *q)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = q };
@@ -149,13 +157,6 @@ int take_add_queue(struct device *dev, struct queue *q)
 	}
 	take_allow(dev);
 	return err;
-}
-
-void take_unwatch(struct queue *q)
-{
-	if (q->kick_fd >= 0 &&
-	    epoll_ctl(q->dev->taker.epoll_fd, EPOLL_CTL_DEL, q->kick_fd, NULL) < 0)
-		log_debug("queue %u: its kick descriptor was not watched", q->index);
 }
 
 void take_remove_queue(struct device *dev, struct queue *q)

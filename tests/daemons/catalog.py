@@ -129,11 +129,12 @@ LOCAL = {
     "restic mount": Description(local.Restic, library="bazil.org/fuse", user=True),
     "borg mount": Description(local.Borg, library="python3-llfuse", user=True),
     "passthrough": Description(local.Example, package="libfuse3-dev", library="libfuse 3", user=True, read_only=RO),
-    # It writes with O_DIRECT from where its data lie: behind a header on /dev/fuse, which is EINVAL, in the driver's pages in-process.
+    # These two write with O_DIRECT from where the data lie: behind a header on /dev/fuse, which is EINVAL, in the driver's pages
+    # in-process.
     "passthrough_fh": Description(local.PassthroughFh, package="libfuse3-dev", library="libfuse 3", user=True, read_only=RO,
                                   by_chance=("O_DIRECT",)),
     "passthrough_ll": Description(local.PassthroughLl, package="libfuse3-dev", library="libfuse 3, low level", user=True,
-                                  read_only=RO),
+                                  read_only=RO, by_chance=("O_DIRECT",)),
     "fusexmp": Description(local.Fusexmp, package="libfuse-dev", library="libfuse 2", user=True, read_only=RO),
     "fusexmp_fh": Description(local.FusexmpFh, package="libfuse-dev", library="libfuse 2", user=True, read_only=RO),
     "examples/passthrough": Description(local.Passthrough, library="libfuse 3, low level, splice", user=True, read_only=RO),

@@ -11,7 +11,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import guest  # noqa: E402
 from guest import FUSEWIRE, GUEST_SUITE, wait_for  # noqa: E402
-from process import own_mounts, wait_end  # noqa: E402
+from process import children, descendants, own_mounts, wait_end  # noqa: E402
 
 START_SECONDS = 90
 END_SECONDS = 60
@@ -132,25 +132,6 @@ class Served(Process):
         below = descendants(self.process.pid)
         named = [pid for pid, name in below if name == self.program[:15]]
         return named or [max(pid for pid, _ in below)]
-
-
-def children(pid):
-    """[(pid, name of the process)]"""
-    found = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as f:
-                for child in f.read().split():
-                    with open(f"/proc/{child}/comm", encoding="utf-8", errors="replace") as comm:
-                        found.append((int(child), comm.read().strip()))
-    except OSError:
-        pass
-    return found
-
-
-def descendants(pid):
-    below = children(pid)
-    return below + [one for child, _ in below for one in descendants(child)]
 
 
 RESULT = re.compile(r"^(ok|not ok) \d+ - (.*?)(?: # (SKIP )?(.*))?$", re.MULTILINE)

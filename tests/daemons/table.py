@@ -17,7 +17,7 @@ from local import installed  # noqa: E402
 
 HEAD = """# Daemons
 
-Written by `make check-daemons` from what its tests found{sizes}; do not edit. Each daemon ran with the command line of the last column on
+Written by `make check-daemons` from what its tests found; do not edit. Each daemon ran with the command line of the last column on
 this machine's /dev/fuse and behind `fusewire run --socket PATH --tag TAG -- `, mounted by `fusewire mount` and by virtual machines, and had
 to do the same; [launch.md](launch.md) tells how an unmodified daemon comes to serve a device.
 
@@ -26,17 +26,21 @@ to do the same; [launch.md](launch.md) tells how an unmodified daemon comes to s
 - guests: tests passed in virtual machines, through the channel and in-process: guest suite, copy and 16 writers, a guest that is killed while it
   writes and the next one, a clean end after both.
 - guest suite: what a virtual machine got, as this machine gets it from the same daemon on /dev/fuse.
+- MiB copied: the largest file that came out with the checksum with which it went in (or lay there, where nothing can be written), through the
+  channel and in-process; in virtual machines in brackets.
 
-| daemon | version | library | channel | in-process | guests | guest suite | known limits | command |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| daemon | version | library | channel | in-process | guests | guest suite | MiB copied | known limits | command |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
+# Those that copy the file. A guest that can write nothing has it summed by its suite, with all else that is there.
+COPY_HERE, COPY_IN_GUEST, SUITE_IN_GUEST = "test_copy_in_and_out", "test_copy_and_16_writers_in_guest", "test_suite_in_guest"
 WAYS = {"never": "channel", "auto": "in-process", "always": "in-process"}
 
 
 def read(paths):
-    """{daemon: {way: [report]}}, and the sizes of the files that were copied. Of a test that ran twice, the last counts."""
+    """{daemon: {way: [report]}}. Of a test that ran twice the last counts, and the largest size ("copied", in MiB) with which it
+    passed."""
     found = collections.defaultdict(lambda: collections.defaultdict(dict))
-    sizes = set()
     for path in paths:
         with open(path, encoding="utf-8") as f:
             for line in f:
@@ -44,9 +48,10 @@ def read(paths):
                 tests = found[report["daemon"]][WAYS[report["way"]]]
                 # One run leaves out the guests, another has nothing else.
                 if report["outcome"] != "skipped" or report["test"] not in tests:
+                    before = tests.get(report["test"], {}).get("copied", 0)
+                    report["copied"] = max(before, report["mib"] if report["outcome"] == "passed" else 0)
                     tests[report["test"]] = report
-                sizes.add(report["mib"])
-    return {name: {way: list(tests.values()) for way, tests in ways.items()} for name, ways in found.items()}, sizes
+    return {name: {way: list(tests.values()) for way, tests in ways.items()} for name, ways in found.items()}
 
 
 def is_in_guest(report):
@@ -74,6 +79,18 @@ def in_guests(ways):
     return ", ".join(s for s in scores if s != "-") or "-"
 
 
+def copied(ways):
+    """Sizes, of both ways where both were taken."""
+    sizes = []
+    for way in ("channel", "in-process"):
+        tests = {r["test"]: r for r in ways.get(way, []) if r["outcome"] != "skipped"}
+        here, guest = (tests[t]["copied"] if t in tests else 0
+                       for t in (COPY_HERE, COPY_IN_GUEST if COPY_IN_GUEST in tests else SUITE_IN_GUEST))
+        if here or guest:
+            sizes.append(f"{here or '-'}" + (f" ({guest})" if guest else ""))
+    return ", ".join(sizes) or "-"
+
+
 def without_what_was_not(ways):
     """Where the daemon cannot be served in-process, those who tried that measured the channel once more."""
     served = [r["served"] for r in ways.get("in-process", []) if r.get("served")]
@@ -83,11 +100,13 @@ def without_what_was_not(ways):
 
 
 def guest_suite(reports):
-    outcomes = {r["outcome"] for r in reports if r["test"] == "test_suite_in_guest"} - {"skipped"}
+    outcomes = {r["outcome"] for r in reports if r["test"] == SUITE_IN_GUEST} - {"skipped"}
     if not outcomes:
         return "-"
     here = next((r["suite"] for r in reports if r.get("suite")), "")
-    return ("the same: " + here if outcomes == {"passed"} else "differs").rstrip(": ")
+    if outcomes != {"passed"}:
+        return "differs"
+    return here if here.endswith("the same") else ("the same: " + here).rstrip(": ")
 
 
 def limits(name, reports):
@@ -116,19 +135,18 @@ def row(name, ways):
     commands = [r["command"] for r in reports if r.get("command")]
     if not ran:
         reason = next((r["reason"] for r in reports), "not tried").removeprefix("Skipped: ")
-        return f"| {name} | - | {ALL[name].library} | - | - | - | - | not tested: {reason} | |"
+        return f"| {name} | - | {ALL[name].library} | - | - | - | - | - | not tested: {reason} | |"
     command = f"`{commands[0]}`" if commands else ""
     ways, in_process = without_what_was_not(ways)
     return f"| {name} | {version(name)} | {ALL[name].library} | {here(ways.get('channel', []))} | " \
-        f"{in_process} | {in_guests(ways)} | {guest_suite(reports)} | {limits(name, reports)} | {command} |"
+        f"{in_process} | {in_guests(ways)} | {guest_suite(reports)} | {copied(ways)} | {limits(name, reports)} | {command} |"
 
 
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    found, sizes = read(sys.argv[1:])
-    copied = f" (files of {' and '.join(str(s) for s in sorted(sizes))} MiB were copied)"
-    text = HEAD.format(sizes=copied) + "".join(row(name, found[name]) + "\n" for name in ALL if name in found)
+    found = read(sys.argv[1:])
+    text = HEAD + "".join(row(name, found[name]) + "\n" for name in ALL if name in found)
     # Folders, ports and processes of one run say nothing to anybody.
     for found, word in (r"/tmp/fw-\w+", "DIR"), (r"/\S+/build/", "build/"), (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"), (r"/proc/\d+/ns/net", "NETNS"):
         text = re.sub(found, word, text)

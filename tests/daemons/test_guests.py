@@ -4,6 +4,7 @@ middle of writing, and another finds what was written. Environment: see world.py
 import contextlib
 import os
 import sys
+import time
 
 import pytest
 
@@ -15,8 +16,10 @@ from server import Unavailable  # noqa: E402
 from serving import guest  # noqa: E402
 
 GROUP_MAX = 8
-# A guest's life, in seconds, for each file system in it. Emulated, it makes and compares few MiB in a second.
-SECONDS_EACH = 150 + w.SIZE_MIB
+# A guest's life, in seconds, at most: its boot, and for each file system in it. Emulated, it makes and compares few MiB in a second.
+SECONDS_BOOT, SECONDS_EACH = 100, 150 + w.SIZE_MIB
+# And this many times what the suite took here: some are slow by their nature, and the machine may be busy.
+SUITES = 6
 # In the guest only: on this machine they are left out.
 GUEST_ONLY = ("umount, mount again", "request queues used")
 COPY = ("cd /mnt/{} && dd if=/dev/urandom of=one bs=1M count={} 2>/dev/null && cp one two && sync && "
@@ -35,6 +38,7 @@ class Group:
     def __init__(self, names):
         self.found = {name: {} for name in names}
         self.why, self.worlds = {}, {}
+        self.seconds = SECONDS_BOOT
         with contextlib.ExitStack() as stack:
             self.served = {}
             for number, name in enumerate(names):
@@ -51,15 +55,16 @@ class Group:
         stack.callback(world.close)
         self.worlds[name] = world
         try:
+            began = time.monotonic()
             world.suite_local()
+            self.seconds += SECONDS_EACH + int(SUITES * (time.monotonic() - began))
             self.served[name] = (world, stack.enter_context(world.served(tag=tag)))
         except (AssertionError, OSError, RuntimeError) as e:
             self.found[name]["start"] = str(e)
 
     def boot(self, stack):
         backends = [served for _, served in self.served.values()]
-        shell = guest.booted(["--add", serving.GUEST_SUITE], backends=backends,
-                             timeout=100 + SECONDS_EACH * len(backends))
+        shell = guest.booted(["--add", serving.GUEST_SUITE], backends=backends, timeout=self.seconds)
         stack.callback(shell.kill)
         return shell
 

@@ -14,6 +14,7 @@ import time
 import pytest
 
 import guest
+from process import descendants
 
 UML = pytest.param(guest.KINDS["uml"][0], marks=pytest.mark.skipif(guest.uml_is_out() is not None, reason=str(guest.uml_is_out())))
 KINDS = pytest.mark.parametrize("options", [["--kernel-version", "6.12"], UML], ids=["qemu", "uml"])
@@ -77,7 +78,7 @@ def test_nothing_left_behind(options, how, tmp):
     vm = subprocess.Popen([guest.FUSEWIRE, "vm", *options, "--", "echo up; sleep 1000"], env=env,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert vm.stdout.readline() == b"up\n"
-    children = children_of(vm.pid)
+    children = [pid for pid, _ in descendants(vm.pid)]
     assert children
     vm.send_signal(how)
     status = vm.wait(20)
@@ -86,16 +87,6 @@ def test_nothing_left_behind(options, how, tmp):
     assert status == (-how if how == signal.SIGKILL else 128 + how)
     guest.wait_for("the children's end", lambda: not any(runs(pid) for pid in children))
     guest.wait_for("an empty directory", lambda: os.listdir(tmp) == [])
-
-
-def children_of(pid):
-    """And theirs, but for those that end meanwhile: User-mode Linux has one for each of its processes."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as f:
-            found = [int(p) for p in f.read().split()]
-    except OSError:
-        return []
-    return found + [c for p in found for c in children_of(p)]
 
 
 def runs(pid):

@@ -14,7 +14,6 @@ import functools
 import glob
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 import sshd  # noqa: E402
 import virtiofsd  # noqa: E402
+from process import kill_with_descendants  # noqa: E402
 
 FUSEWIRE = os.environ.get("FUSEWIRE", os.path.join(ROOT, "build/src/cli/fusewire"))
 GUEST_SUITE = os.environ.get("GUEST_SUITE", os.path.join(ROOT, "build/tests/guest/guest_suite"))
@@ -308,10 +308,8 @@ class Shell:
         return out
 
     def kill(self):
-        """As when a VMM dies: no notice to anybody."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        """As when a VMM dies: no notice to anybody. When it is gone a device has room for the next."""
+        kill_with_descendants(self.process)
         for f in (self.process.stdin, self.process.stdout, self.process.stderr):
             try:
                 f.close()

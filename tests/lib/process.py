@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Processes of a test: started until they are ready, and ended in time; who does not end tells what it does."""
+import contextlib
 import ctypes
 import fcntl
 import os
+import select
 import shutil
 import subprocess
+import time
 
 CLONE_NEWNS = 0x20000
 GDB_SECONDS = 30
@@ -91,6 +94,41 @@ def end(process, seconds=20):
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def children(pid):
+    """Those of all of its threads: [(pid, name of the process)]"""
+    found = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as f:
+                for child in f.read().split():
+                    with open(f"/proc/{child}/comm", encoding="utf-8", errors="replace") as comm:
+                        found.append((int(child), comm.read().strip()))
+    except OSError:
+        pass
+    return found
+
+
+def descendants(pid):
+    below = children(pid)
+    return below + [one for child, _ in below for one in descendants(child)]
+
+
+def kill_with_descendants(process, seconds=20):
+    """SIGKILL to one whose descendants end with it (PR_SET_PDEATHSIG): not before each is gone, with all that it had open,
+    which the end of @process alone does not tell."""
+    watched = {}
+    for pid, name in descendants(process.pid) if process.poll() is None else []:
+        with contextlib.suppress(ProcessLookupError):
+            watched[os.pidfd_open(pid)] = f"{pid} {name}"
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + seconds
+    left = [who for fd, who in watched.items() if not select.select([fd], [], [], max(0, deadline - time.monotonic()))[0]]
+    for fd in watched:
+        os.close(fd)
+    assert not left, f"{process.args} was killed, but not within {seconds} s ended: {left}"
 
 
 class Ready:
