@@ -135,6 +135,9 @@ class Backend(threading.Thread):
                 if kick in ready:
                     os.read(kick, 8)
                     self._serve(index)
+        # What the front-end left behind when it went.
+        for index in self.kick:
+            self._serve(index)
         sock.close()
         self.before_close()
         self.listener.close()
