@@ -47,9 +47,9 @@ def mode(op, block):
     return op if block >= SEQUENTIAL_FROM else "rand" + op
 
 
-def rates(local_file, devices, op, block, depth, seconds, turn=0):
+def rates(local_file, devices, op, block, depth, seconds, turn=0, options=()):
     """Operations per second past all caches of this machine: {side: rate} of "local" and of each of @devices, {side: (socket,
-    file)}; every second @turn in reverse order. Writes end with an fsync(2) whose time counts."""
+    file)}, loaded with more @options; every second @turn in reverse order. Writes end with an fsync(2) whose time counts."""
     write = op == "write"
     found = {}
     for side in ["local", *devices][::-1 if turn % 2 else 1]:
@@ -58,7 +58,7 @@ def rates(local_file, devices, op, block, depth, seconds, turn=0):
                                   str(seconds)])
         else:
             path, file = devices[side]
-            found[side] = load(path, mode(op, block), file, block, depth, seconds, "--direct",
+            found[side] = load(path, mode(op, block), file, block, depth, seconds, "--direct", *options,
                                *(["--end-fsync"] if write else []))["iops"]
     return found
 

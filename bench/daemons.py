@@ -3,7 +3,7 @@
 """Daemons over the channel, and in-process where that works, against the same daemon on the local /dev/fuse, in turn, on
 the same servers.
 
-usage: daemons.py [--rounds N] [--seconds S] [--json] [--only CASE]... [--options "..."] [NAME...]
+usage: daemons.py [--rounds N] [--seconds S] [--json] [--only CASE]... [--options "..."] [--driver "..."] [NAME...]
 
 NAME is one of tests/daemons/catalog.py. Each side has files of its own, so that what a cluster lets one client keep is not taken
 from it by another. All are opened with O_DIRECT and past the page cache; a daemon's own cache works on all sides. Writes end with an
@@ -38,6 +38,7 @@ def parse():
     parser.add_argument("--only", action="append", metavar="CASE",
                         help="only cases whose name begins so: 'write', 'read 4 KiB, depth 1'")
     parser.add_argument("--options", default="", help="more options for fusewire run")
+    parser.add_argument("--driver", default="", help="more options for fusewire bench: --driver=--poll-us=200 for a vCPU under KVM")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in w.ALL]
@@ -93,7 +94,7 @@ def measure(world, args):
                 op = case[0]
                 found = b.rates(os.path.join(mnt, file_of(LOCAL, op)),
                                 {side: (path, file_of(side, op)) for side, path in paths.items()},
-                                *case, args.seconds if n >= 0 else args.seconds / 2, turn=n)
+                                *case, args.seconds if n >= 0 else args.seconds / 2, turn=n, options=args.driver.split())
                 if n >= 0:
                     comparison.add(case, found)
         b.progress_end()

@@ -361,37 +361,51 @@ int fuse_pipe_resize(int fd, size_t bytes)
 	return ret;
 }
 
-static int with_pipe(int fd, int (*fn)(const struct fuse_pipe *p))
+/* What a call on a pipe is about. */
+struct transfer {
+	const struct iovec *iov;
+	unsigned int nr;
+	int fd; /* the other side of a splice(2) */
+	off64_t *off; /* in fd, or NULL */
+	size_t len;
+};
+
+/* The daemon may cancel a thread that waits inside. */
+static ssize_t inside(int fd, uint8_t end,
+		      ssize_t (*fn)(struct fuse_pipe *p, const struct transfer *t),
+		      const struct transfer *t)
 {
 	struct fuse_pipe *p;
-	int err, ret;
+	ssize_t ret;
+	int err;
 
-	p = enter_fd(fd, marks[fd] & MARK_PIPE_END, &err);
+	p = enter_fd(fd, end, &err);
 	if (!p)
 		return err;
-	ret = fn(p);
-	leave(p);
+	pthread_cleanup_push(leave_arg, p);
+	ret = fn(p, t);
+	pthread_cleanup_pop(1);
 	return ret;
 }
 
-static int size_of(const struct fuse_pipe *p)
+static ssize_t size_of(struct fuse_pipe *p, const struct transfer *t)
 {
-	return (int)p->size;
+	return (ssize_t)p->size;
 }
 
-static int bytes_of(const struct fuse_pipe *p)
+static ssize_t bytes_of(struct fuse_pipe *p, const struct transfer *t)
 {
-	return (int)pipe_bytes(p);
+	return (ssize_t)pipe_bytes(p);
 }
 
 int fuse_pipe_size(int fd)
 {
-	return with_pipe(fd, size_of);
+	return (int)inside(fd, marks[fd] & MARK_PIPE_END, size_of, NULL);
 }
 
 int fuse_pipe_bytes(int fd)
 {
-	return with_pipe(fd, bytes_of);
+	return (int)inside(fd, marks[fd] & MARK_PIPE_END, bytes_of, NULL);
 }
 
 /* Inside: up to @len bytes at @dst. */
@@ -420,26 +434,25 @@ static ssize_t take(struct fuse_pipe *p, char *dst, size_t len)
 	return more < 0 && !n ? more : (ssize_t)n + (more < 0 ? 0 : more);
 }
 
+static ssize_t read_inside(struct fuse_pipe *p, const struct transfer *t)
+{
+	ssize_t done = 0;
+
+	if (!pipe_bytes(p) && iov_bytes(t->iov, t->nr))
+		return -EAGAIN;
+	for (unsigned int i = 0; i < t->nr && pipe_bytes(p); i++) {
+		ssize_t n = take(p, t->iov[i].iov_base, t->iov[i].iov_len);
+
+		if (n < 0)
+			return done ? done : n;
+		done += n;
+	}
+	return done;
+}
+
 ssize_t fuse_pipe_read(int fd, const struct iovec *iov, unsigned int nr)
 {
-	struct fuse_pipe *p;
-	ssize_t done = 0;
-	int err;
-
-	p = enter_fd(fd, 0, &err);
-	if (!p)
-		return err;
-	if (!pipe_bytes(p) && iov_bytes(iov, nr))
-		done = -EAGAIN;
-	for (unsigned int i = 0; done >= 0 && i < nr && pipe_bytes(p); i++) {
-		ssize_t n = take(p, iov[i].iov_base, iov[i].iov_len);
-
-		done = n < 0 && !done ? n : done + max_of(n, (ssize_t)0);
-		if (n < 0)
-			break;
-	}
-	leave(p);
-	return done;
+	return inside(fd, 0, read_inside, &(struct transfer){ .iov = iov, .nr = nr });
 }
 
 /* Inside, for what is to come behind everything: up to @len bytes of room. Return: bytes; negative errno. */
@@ -454,72 +467,67 @@ static ssize_t begin_append(struct fuse_pipe *p, size_t len)
 	return room || !len ? (ssize_t)room : -EAGAIN;
 }
 
+static ssize_t write_inside(struct fuse_pipe *p, const struct transfer *t)
+{
+	ssize_t room = begin_append(p, iov_bytes(t->iov, t->nr));
+
+	if (room > 0)
+		p->end += iov_copy_out(p->buf + p->end, t->iov, t->nr, 0, (size_t)room);
+	return room;
+}
+
 ssize_t fuse_pipe_write(int fd, const struct iovec *iov, unsigned int nr)
 {
-	struct fuse_pipe *p;
-	ssize_t room;
-	int err;
+	return inside(fd, MARK_PIPE_END, write_inside, &(struct transfer){ .iov = iov, .nr = nr });
+}
 
-	p = enter_fd(fd, MARK_PIPE_END, &err);
-	if (!p)
-		return err;
-	room = begin_append(p, iov_bytes(iov, nr));
-	if (room > 0)
-		p->end += iov_copy_out(p->buf + p->end, iov, nr, 0, (size_t)room);
-	leave(p);
+static ssize_t vmsplice_inside(struct fuse_pipe *p, const struct transfer *t)
+{
+	const size_t len = iov_bytes(t->iov, t->nr);
+	ssize_t room;
+
+	/* What changes behind other bytes, or in many places, nobody has: it is refused. */
+	if (pipe_bytes(p) || t->nr > REFS_MAX)
+		return -EAGAIN;
+	room = begin_append(p, len);
+	if (room <= 0)
+		return room;
+	if ((size_t)room < len)
+		return -EAGAIN;
+	memcpy(p->refs, t->iov, t->nr * sizeof(*t->iov));
+	p->nr_refs = t->nr;
+	p->end += len;
+	refresh(p);
 	return room;
 }
 
 ssize_t fuse_pipe_vmsplice(int fd, const struct iovec *iov, unsigned int nr)
 {
-	struct fuse_pipe *p;
-	ssize_t room;
-	int err;
-
-	p = enter_fd(fd, MARK_PIPE_END, &err);
-	if (!p)
-		return err;
-	/* What changes behind other bytes, or in many places, nobody has: it is refused. */
-	room = pipe_bytes(p) || nr > REFS_MAX ? -EAGAIN : begin_append(p, iov_bytes(iov, nr));
-	if (room > 0 && (size_t)room == iov_bytes(iov, nr)) {
-		memcpy(p->refs, iov, nr * sizeof(*iov));
-		p->nr_refs = nr;
-		p->end += (size_t)room;
-		refresh(p);
-	} else if (room > 0) {
-		room = -EAGAIN;
-	}
-	leave(p);
-	return room;
+	return inside(fd, MARK_PIPE_END, vmsplice_inside,
+		      &(struct transfer){ .iov = iov, .nr = nr });
 }
 
-ssize_t fuse_pipe_receive(int fd, int fuse_fd, size_t len)
+static ssize_t receive_inside(struct fuse_pipe *p, const struct transfer *t)
 {
 	struct service *svc = fuse_dev_service();
-	struct fuse_pipe *p;
+	ssize_t n = begin_append(p, t->len);
 	struct iovec iov;
-	ssize_t n;
-	int err;
 
-	p = enter_fd(fd, MARK_PIPE_END, &err);
-	if (!p)
-		return err;
-	n = begin_append(p, len);
-	if (n <= 0) {
-		leave(p);
+	if (n <= 0)
 		return n;
-	}
 	iov = (struct iovec){ p->buf + p->end, (size_t)n };
-	/* The daemon may cancel a thread that waits. */
-	pthread_cleanup_push(leave_arg, p);
-	n = svc ? fuse_dev_read_loan(svc, fuse_fd, &iov, &p->loan)
-		: fuse_dev_read(fuse_fd, &iov, 1);
+	n = svc ? fuse_dev_read_loan(svc, t->fd, &iov, &p->loan) : fuse_dev_read(t->fd, &iov, 1);
 	if (n > 0) {
 		p->end += (size_t)n - p->loan.bytes;
 		p->tail = p->loan.bytes ? TAIL_LOAN : TAIL_NONE;
 	}
-	pthread_cleanup_pop(1);
 	return n;
+}
+
+ssize_t fuse_pipe_receive(int fd, int fuse_fd, size_t len)
+{
+	return inside(fd, MARK_PIPE_END, receive_inside,
+		      &(struct transfer){ .fd = fuse_fd, .len = len });
 }
 
 /* Inside: all that is there is a reply whose data are in place. Return: as writev(2). */
@@ -535,41 +543,30 @@ static ssize_t reply_filled(struct fuse_pipe *p, size_t len)
 	return inproc_write_filled(svc, &hdr);
 }
 
-/* Inside. */
-static ssize_t reply(struct fuse_pipe *p, int fuse_fd, size_t len)
+static ssize_t reply_inside(struct fuse_pipe *p, const struct transfer *t)
 {
 	struct iovec iov;
 	ssize_t n = -ENOTSUP;
 
-	if (len > pipe_bytes(p))
+	if (t->len > pipe_bytes(p))
 		return -EINVAL;
 	refresh(p);
 	if (p->tail == TAIL_FILL)
-		n = reply_filled(p, len);
+		n = reply_filled(p, t->len);
 	if (n != -ENOTSUP) {
 		forget(p);
 	} else if ((n = gather(p)) == 0) {
-		iov = (struct iovec){ p->buf + p->start, len };
-		n = fuse_dev_write(fuse_fd, &iov, 1);
+		iov = (struct iovec){ p->buf + p->start, t->len };
+		n = fuse_dev_write(t->fd, &iov, 1);
 		/* As the kernel has it, what was no good is gone, too. */
-		consume(p, len);
+		consume(p, t->len);
 	}
 	return n;
 }
 
 ssize_t fuse_pipe_reply(int fd, int fuse_fd, size_t len)
 {
-	struct fuse_pipe *p;
-	ssize_t n;
-	int err;
-
-	p = enter_fd(fd, 0, &err);
-	if (!p)
-		return err;
-	pthread_cleanup_push(leave_arg, p);
-	n = reply(p, fuse_fd, len);
-	pthread_cleanup_pop(1);
-	return n;
+	return inside(fd, 0, reply_inside, &(struct transfer){ .fd = fuse_fd, .len = len });
 }
 
 /* Inside, behind a reply's header: READ data straight to the driver. Return: bytes, 0: nothing more is there; negative errno. */
@@ -607,23 +604,22 @@ static bool is_file(int fd)
 	return fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
 }
 
-/* Inside. */
-static ssize_t from_file(struct fuse_pipe *p, int file, off64_t *off, size_t len)
+static ssize_t from_file(struct fuse_pipe *p, const struct transfer *t)
 {
-	ssize_t room = mark_of(file) & MARK_PIPE ? -EINVAL : begin_append(p, len);
+	ssize_t room = mark_of(t->fd) & MARK_PIPE ? -EINVAL : begin_append(p, t->len);
 	ssize_t n = room;
 
-	if (room > 0 && off) {
-		n = fill(p, file, *off, (size_t)room);
+	if (room > 0 && t->off) {
+		n = fill(p, t->fd, *t->off, (size_t)room);
 		if (n == -ENOTSUP) {
-			n = REAL(pread64)(file, p->buf + p->end, (size_t)room, *off);
+			n = REAL(pread64)(t->fd, p->buf + p->end, (size_t)room, *t->off);
 			p->end += n > 0 ? (size_t)n : 0;
 			n = n < 0 ? -errno : n;
 		}
-		*off += n > 0 ? n : 0;
+		*t->off += n > 0 ? n : 0;
 	} else if (room > 0) {
 		/* What may wait, a pipe or a socket, is not for here. */
-		n = is_file(file) ? REAL(read)(file, p->buf + p->end, (size_t)room) : -EINVAL;
+		n = is_file(t->fd) ? REAL(read)(t->fd, p->buf + p->end, (size_t)room) : -EINVAL;
 		p->end += n > 0 ? (size_t)n : 0;
 		n = n == -1 ? -errno : n;
 	}
@@ -632,57 +628,37 @@ static ssize_t from_file(struct fuse_pipe *p, int file, off64_t *off, size_t len
 
 ssize_t fuse_pipe_from_file(int fd, int file, off64_t *off, size_t len)
 {
-	struct fuse_pipe *p;
-	ssize_t n;
-	int err;
-
-	p = enter_fd(fd, MARK_PIPE_END, &err);
-	if (!p)
-		return err;
-	pthread_cleanup_push(leave_arg, p);
-	n = from_file(p, file, off, len);
-	pthread_cleanup_pop(1);
-	return n;
+	return inside(fd, MARK_PIPE_END, from_file,
+		      &(struct transfer){ .fd = file, .off = off, .len = len });
 }
 
-/* Inside. */
-static ssize_t to_file(struct fuse_pipe *p, int file, off64_t *off, size_t len)
+static ssize_t to_file(struct fuse_pipe *p, const struct transfer *t)
 {
-	const off64_t at = off ? *off : -1;
+	const size_t len = min_of(t->len, pipe_bytes(p));
+	const off64_t at = t->off ? *t->off : -1;
 	ssize_t n;
 
-	len = min_of(len, pipe_bytes(p));
-	if (mark_of(file) & MARK_PIPE || at < -1 || (off && at < 0)) {
+	if (mark_of(t->fd) & MARK_PIPE || at < -1 || (t->off && at < 0)) {
 		n = -EINVAL;
 	} else if (!len) {
 		n = -EAGAIN;
 	} else if (p->tail == TAIL_LOAN && p->start == p->end) {
-		n = inproc_loan_write(&p->loan, file, at, len);
+		n = inproc_loan_write(&p->loan, t->fd, at, len);
 		p->tail = tail_bytes(p) ? TAIL_LOAN : TAIL_NONE;
 	} else if ((n = gather(p)) == 0) {
 		refresh(p);
-		n = off ? REAL(pwrite64)(file, p->buf + p->start, len, at)
-			: REAL(write)(file, p->buf + p->start, len);
+		n = t->off ? REAL(pwrite64)(t->fd, p->buf + p->start, len, at)
+			   : REAL(write)(t->fd, p->buf + p->start, len);
 		if (n > 0)
 			consume(p, (size_t)n);
 		n = n < 0 ? -errno : n;
 	}
-	if (off && n > 0)
-		*off += n;
+	if (t->off && n > 0)
+		*t->off += n;
 	return n;
 }
 
 ssize_t fuse_pipe_to_file(int fd, int file, off64_t *off, size_t len)
 {
-	struct fuse_pipe *p;
-	ssize_t n;
-	int err;
-
-	p = enter_fd(fd, 0, &err);
-	if (!p)
-		return err;
-	pthread_cleanup_push(leave_arg, p);
-	n = to_file(p, file, off, len);
-	pthread_cleanup_pop(1);
-	return n;
+	return inside(fd, 0, to_file, &(struct transfer){ .fd = file, .off = off, .len = len });
 }

@@ -36,6 +36,7 @@ enum bench_option {
 	OPTION_DIRECT,
 	OPTION_POLL,
 	OPTION_EVENT,
+	OPTION_POLL_US,
 	OPTION_PACKED,
 	OPTION_PID,
 	OPTION_CPU,
@@ -57,6 +58,7 @@ static const struct option bench_options[] = {
 	{ "direct", no_argument, NULL, OPTION_DIRECT },
 	{ "poll", no_argument, NULL, OPTION_POLL },
 	{ "event", no_argument, NULL, OPTION_EVENT },
+	{ "poll-us", required_argument, NULL, OPTION_POLL_US },
 	{ "packed", no_argument, NULL, OPTION_PACKED },
 	{ "pid", required_argument, NULL, OPTION_PID },
 	{ "cpu", required_argument, NULL, OPTION_CPU },
@@ -89,6 +91,10 @@ static void bench_help(void)
 	       "  --direct               open the file with O_DIRECT\n"
 	       "  --poll                 spin for replies instead of sleeping on an eventfd "
 	       "(--event)\n"
+	       "  --poll-us N            before sleeping look for replies so long, as a vCPU under "
+	       "KVM "
+	       "does\n"
+	       "                         for 200 (default 0)\n"
 	       "  --packed               packed rings\n"
 	       "  --queue-size N         descriptors per ring (default 1024)\n"
 	       "  --pid N                count CPU time of this device process; may be repeated\n"
@@ -195,6 +201,9 @@ static int parse_number(struct bench_options *o, int option, const char *arg)
 		err = cli_parse_u64("queue-size", arg, 2, VIRTQ_SIZE_MAX, &v);
 		o->queue_size = (uint32_t)v;
 		break;
+	case OPTION_POLL_US:
+		err = cli_parse_u64("poll-us", arg, 0, BENCH_POLL_US_MAX, &o->poll_us);
+		break;
 	default:
 		err = cli_parse_size("size", arg, 1, INT64_MAX, &o->size);
 	}
@@ -239,6 +248,7 @@ static int parse_option(struct bench_options *o, int option, const char *arg)
 	case OPTION_QUEUES:
 	case OPTION_QUEUE_SIZE:
 	case OPTION_SIZE:
+	case OPTION_POLL_US:
 		return parse_number(o, option, arg);
 	default:
 		return -EINVAL;
@@ -257,6 +267,10 @@ static int check_options(const struct bench_options *o)
 	}
 	if (o->direct && !bench_is_data(o->rw)) {
 		cli_error("--direct is for modes that read or write data, not for %s", o->rw_name);
+		return -EINVAL;
+	}
+	if (o->busy_poll && o->poll_us) {
+		cli_error("--poll-us is for a driver that sleeps: it does not go with --poll");
 		return -EINVAL;
 	}
 	if (o->verify && o->block % 8) {
@@ -286,6 +300,7 @@ static int connect_device(struct bench *b)
 		.nr_calls = o->depth + 1,
 		.data_bytes = max_of(o->block, BENCH_CHUNK),
 		.busy_poll = o->busy_poll,
+		.poll_ns = o->poll_us * NSEC_PER_USEC,
 	};
 	const char *why;
 	int err = fuse_client_new(&b->client, &config, &why);

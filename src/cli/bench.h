@@ -12,10 +12,11 @@
 #include "base/histogram.h"
 #include "client/fuse_client.h"
 
-#define BENCH_QUEUES_MAX 64
-#define BENCH_DEPTH_MAX	 FUSE_CLIENT_CALLS_MAX
-#define BENCH_PIDS_MAX	 16
-#define BENCH_CHUNK	 (128u << 10)
+#define BENCH_QUEUES_MAX  64
+#define BENCH_POLL_US_MAX 1000000
+#define BENCH_DEPTH_MAX	  FUSE_CLIENT_CALLS_MAX
+#define BENCH_PIDS_MAX	  16
+#define BENCH_CHUNK	  (128u << 10)
 
 enum bench_rw {
 	BENCH_RANDREAD,
@@ -47,6 +48,7 @@ struct bench_options {
 	bool end_fsync;
 	bool direct;
 	bool busy_poll;
+	uint64_t poll_us; /* without busy_poll */
 	bool packed;
 	bool json;
 	pid_t pids[BENCH_PIDS_MAX];

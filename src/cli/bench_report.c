@@ -60,9 +60,9 @@ static void report_json(const struct bench *b, double iops, double mb)
 	else
 		printf("null");
 	printf(", \"rw\": \"%s\", \"block_bytes\": %u, \"iodepth\": %u, \"queues\": %u, \"ring\": "
-	       "\"%s\", \"wait\": \"%s\"",
+	       "\"%s\", \"wait\": \"%s\", \"poll_us\": %llu",
 	       o->rw_name, o->block, o->depth, o->nr_queues, o->packed ? "packed" : "split",
-	       o->busy_poll ? "poll" : "event");
+	       o->busy_poll ? "poll" : "event", (unsigned long long)o->poll_us);
 	printf(", \"range_bytes\": %llu, \"verified\": %s, \"end_fsync\": %s, \"direct\": %s, "
 	       "\"interrupted\": %s",
 	       (unsigned long long)b->range, o->verify ? "true" : "false",
@@ -95,8 +95,10 @@ static void report_text(const struct bench *b, double iops, double mb)
 		printf(", %u bytes", o->block);
 	printf(", depth %u, %u queue%s, %s ring, %s: %.2f s%s\n", o->depth, o->nr_queues,
 	       o->nr_queues == 1 ? "" : "s", o->packed ? "packed" : "split",
-	       o->busy_poll ? "busy poll" : "eventfd", (double)b->elapsed_ns / 1e9,
-	       b->interrupted ? ", interrupted" : "");
+	       o->busy_poll ? "busy poll"
+	       : o->poll_us ? "polls, then eventfd"
+			    : "eventfd",
+	       (double)b->elapsed_ns / 1e9, b->interrupted ? ", interrupted" : "");
 	printf("rate     %.0f operations/s", iops);
 	if (b->nr_bytes)
 		printf(", %.1f MB/s", mb);

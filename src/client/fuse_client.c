@@ -73,6 +73,7 @@ static int make_queue(struct fuse_client *client, unsigned int index)
 	q->client = client;
 	q->ring = vhost_client_ring(client->vhost, FIRST_REQUEST + index);
 	q->busy_poll = config->busy_poll;
+	q->poll_max_ns = config->poll_ns;
 	q->unique_step = 2 * ((uint64_t)config->nr_queues + 1);
 	q->unique = 2 * ((uint64_t)FIRST_REQUEST + index);
 	q->calls = calloc(config->nr_calls, sizeof(*q->calls));

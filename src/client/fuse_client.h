@@ -36,6 +36,8 @@ struct fuse_queue;
  * @nr_calls: calls per queue, 1 to FUSE_CLIENT_CALLS_MAX
  * @data_bytes: payload that a call can hold, up to FUSE_CLIENT_DATA_MAX
  * @busy_poll: fuse_queue_wait() spins instead of sleeping
+ * @poll_ns: without @busy_poll: how long it looks for a reply at most before it sleeps, nanoseconds. As for a vCPU that halts under KVM:
+ *	less where that was for nothing, and not while others want the processor. 0: not at all
  */
 struct fuse_client_config {
 	const char *path;
@@ -45,6 +47,7 @@ struct fuse_client_config {
 	unsigned int nr_calls;
 	uint32_t data_bytes;
 	bool busy_poll;
+	uint64_t poll_ns;
 };
 
 /** FUSE_CALL_REPLY_MAX - the longest reply without payload: that of CREATE. */

@@ -37,6 +37,7 @@ struct fuse_queue {
 	uint64_t unique_step;
 	bool busy_poll;
 	bool failed;
+	uint64_t poll_ns, poll_max_ns;
 } cache_aligned;
 
 struct fuse_client {

@@ -7,10 +7,12 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/poll_time.h"
 #include "client/fuse_client_impl.h"
 
 #define SEGMENTS_MAX	   (4 + FUSE_CLIENT_DATA_MAX / FUSE_CLIENT_PAGE)
@@ -123,11 +125,35 @@ static int spin(struct fuse_queue *q)
 	return 0;
 }
 
+/* Return: is there a reply? */
+static bool look_for_a_while(struct fuse_queue *q)
+{
+	uint64_t begin, now;
+
+	if (!q->poll_ns)
+		return false;
+	begin = clock_now_ns();
+	do {
+		for (int i = 0; i < 16; i++) {
+			if (virtq_driver_has_used(q->ring->drv))
+				return true;
+			cpu_relax();
+		}
+		now = clock_now_ns();
+		if (now - begin >= POLL_FIRST_NS)
+			sched_yield();
+	} while (now - begin < q->poll_ns);
+	return false;
+}
+
 static int sleep_until_used(struct fuse_queue *q)
 {
 	struct pollfd pfd = { .fd = q->ring->call_fd, .events = POLLIN };
 	uint64_t begin = clock_now_ns();
 	int err = 0;
+
+	if (look_for_a_while(q))
+		return 0;
 
 	while (!virtq_driver_call_enable(q->ring->drv)) {
 		int n = poll(&pfd, 1, ALIVE_PERIOD_MS);
@@ -142,6 +168,9 @@ static int sleep_until_used(struct fuse_queue *q)
 			break;
 	}
 	virtq_driver_call_disable(q->ring->drv);
+	/* What was looked for in vain counts: would looking longer have found it? */
+	if (q->poll_max_ns)
+		poll_time_adapt(&q->poll_ns, clock_now_ns() - begin, q->poll_max_ns);
 	return err < 0 ? err : 0;
 }
 

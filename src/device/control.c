@@ -62,20 +62,29 @@ static struct request *payback_next(struct device *dev)
 	req->chain.out_bytes = req->chain.in_bytes = 0;
 	if (fuse_session_end_next(dev->session, request_unique(req), req->buf, &req->fuse))
 		return req;
-	req->next = q->free_local;
-	q->free_local = req;
+	request_put_back(req);
 	return NULL;
 }
 
+/*
+ * Hand a message to the service, unless the daemon that it is for died while it waited for its turn: the next one does not
+ * know its numbers. device_service_died() waits for the lock, so that what is found here holds until the service has it.
+ */
 static void payback_submit(struct device *dev, struct request *req)
 {
 	struct queue *q = &dev->internal;
 
-	__atomic_store_n(&q->popped, q->popped + 1, __ATOMIC_RELAXED);
-	request_activate(req);
-	request_submit(req);
-	if (dev->svc->ops->flush)
-		dev->svc->ops->flush(dev->svc);
+	pthread_mutex_lock(&dev->payback_lock);
+	if (fuse_session_is_stale(dev->session, &req->fuse)) {
+		request_put_back(req);
+	} else {
+		__atomic_store_n(&q->popped, q->popped + 1, __ATOMIC_RELAXED);
+		request_activate(req);
+		request_submit(req);
+		if (dev->svc->ops->flush)
+			dev->svc->ops->flush(dev->svc);
+	}
+	pthread_mutex_unlock(&dev->payback_lock);
 }
 
 /*
@@ -99,8 +108,7 @@ static void control_payback(struct device *dev)
 
 		if (!queue_wait_below(q, deadline, room)) {
 			/* This one is lost with it: what the daemon has not answered for so long, it may not miss. */
-			req->next = q->free_local;
-			q->free_local = req;
+			request_put_back(req);
 			break;
 		}
 		kind = next;
@@ -133,7 +141,8 @@ static void control_handle(struct device *dev, struct request *req)
 	control_quiesce(dev, deadline);
 	control_payback(dev);
 	fuse_session_allow_notify(dev->session, READ_ONCE(dev->features) & DEVICE_F_NOTIFICATION);
-	if (req && req->fuse.op->opcode == FUSE_INIT)
+	/* A driver that is gone meanwhile, or was told that it failed, has no session. */
+	if (req && req->fuse.op->opcode == FUSE_INIT && !request_is_abandoned(req))
 		err = dev->svc->unavailable ? -EIO
 					    : fuse_session_init(dev->session, &req->fuse, req->buf,
 								&dev->svc->init_out, &reply, &len);

@@ -89,6 +89,7 @@ int device_new(struct device **ret_dev, const struct device_config *config, stru
 	pthread_mutex_init(&dev->queues_lock, NULL);
 	pthread_mutex_init(&dev->control_lock, NULL);
 	pthread_cond_init(&dev->control_cond, NULL);
+	pthread_mutex_init(&dev->payback_lock, NULL);
 	notify_init(dev);
 	err = take_init(dev);
 	if (err == 0)
@@ -150,6 +151,7 @@ void device_free(struct device *dev)
 	pthread_mutex_destroy(&dev->queues_lock);
 	pthread_mutex_destroy(&dev->control_lock);
 	pthread_cond_destroy(&dev->control_cond);
+	pthread_mutex_destroy(&dev->payback_lock);
 	free(dev);
 }
 
@@ -171,8 +173,8 @@ void device_detach(struct device *dev)
 
 void device_reset(struct device *dev)
 {
+	queue_stop_all(dev);
 	for (unsigned int i = 0; i < dev->nr_queues; i++) {
-		device_queue_stop(dev, i);
 		device_queue_set_enabled(dev, i, false);
 		dev->queues[i].base = 0;
 	}
@@ -256,6 +258,9 @@ void device_service_died(struct device *dev)
 	 */
 	queue_pause_all(dev);
 	queue_resume_all(dev);
+	/* So may the control thread. */
+	pthread_mutex_lock(&dev->payback_lock);
+	pthread_mutex_unlock(&dev->payback_lock);
 }
 
 void device_service_restarted(struct device *dev)

@@ -187,6 +187,7 @@ struct device {
 	struct request *mail_head;
 	struct request *mail_tail;
 	struct queue internal; /* a pool of requests that no ring gave us */
+	pthread_mutex_t payback_lock; /* a message that ends a session is on its way to the service */
 
 	struct device_taker taker;
 	struct device_notify notify;
@@ -208,6 +209,7 @@ void queue_fini(struct queue *q);
 void queue_wake(struct queue *q);
 void queue_pause_all(struct device *dev);
 void queue_resume_all(struct device *dev);
+void queue_stop_all(struct device *dev);
 void queue_wait_idle(struct queue *q, uint64_t deadline_ns, enum queue_idle what);
 bool must_check queue_wait_below(struct queue *q, uint64_t deadline_ns, uint64_t most);
 bool queue_slots_free(const struct queue *q);
@@ -217,12 +219,12 @@ bool must_check queue_park(struct queue *q);
 void queue_wait_fds(struct queue *q, bool want_kick);
 bool queue_is_current(const struct queue *q);
 void queue_publish_locked(struct queue *q, bool *ret_call);
+void queue_publish(struct queue *q);
 void queue_call(struct queue *q);
 int must_check queue_take_one(struct queue *q);
 void queue_end_batch(struct queue *q);
 void queue_set_current(struct queue *q);
-void queue_drain_kick(struct queue *q);
-void poll_time_adapt(uint64_t *poll_ns, uint64_t slept_ns, uint64_t max_ns);
+void queue_drain_kick(struct queue *q, uint32_t events);
 
 /* notify.c */
 void notify_init(struct device *dev);
@@ -242,14 +244,17 @@ void take_exclude(struct device *dev);
 void take_allow(struct device *dev);
 int must_check take_add_queue(struct device *dev, struct queue *q);
 void take_remove_queue(struct device *dev, struct queue *q);
+void take_unwatch(struct queue *q);
 
 /* request.c */
 struct request *must_check request_alloc(struct queue *q);
+void request_put_back(struct request *req);
 void request_reset_buffers(struct request *req);
 int must_check request_grow_iov(struct request *req, uint32_t nr);
 uint64_t request_unique(const struct request *req);
 void request_activate(struct request *req);
 bool must_check request_claim(struct request *req);
+bool must_check request_is_abandoned(const struct request *req);
 void request_submit(struct request *req);
 void request_receive(struct request *req);
 void request_fail(struct request *req, int error);

@@ -215,7 +215,6 @@ bool notify_run(struct queue *q)
 {
 	struct device *dev = q->dev;
 	unsigned int nr = 0;
-	bool call = false;
 	int err = 1;
 
 	while (err > 0 && nr < QUEUE_BATCH && !q->broken && READ_ONCE(q->enabled)) {
@@ -230,14 +229,9 @@ bool notify_run(struct queue *q)
 	}
 	if (err < 0)
 		queue_break(q, err == -EBADMSG ? virtq_broken(q->vq) : strerror(-err));
-	if (!nr)
-		return false;
-	pthread_mutex_lock(&q->push_lock);
-	queue_publish_locked(q, &call);
-	pthread_mutex_unlock(&q->push_lock);
-	if (call)
-		queue_call(q);
-	return true;
+	if (nr)
+		queue_publish(q);
+	return nr;
 }
 
 /* Nobody looks at the ring while nothing waits: then no kick is wanted either. */

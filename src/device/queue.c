@@ -26,12 +26,11 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/poll_time.h"
 #include "device/device_impl.h"
 
 /* A queue thread's stack: the deepest path is a service's submit. */
 #define QUEUE_STACK_BYTES (256u << 10)
-/* First step of the adaptive poll time. */
-#define POLL_FIRST_NS (4 * NSEC_PER_USEC)
 /* How long a request that is being written when its queue stops is left alone, before it is looked at again. */
 #define QUEUE_WRITING_NS (10 * NSEC_PER_MSEC)
 
@@ -143,8 +142,7 @@ int queue_take_one(struct queue *q)
 			err = virtq_pop(q->vq, q->generation->table, &req->chain);
 	}
 	if (err <= 0) {
-		req->next = q->free_local;
-		q->free_local = req;
+		request_put_back(req);
 		/* Out of memory for a giant chain is as good as a ring that asks too much. */
 		if (err < 0)
 			queue_break(q, err == -EBADMSG ? virtq_broken(q->vq) : strerror(-err));
@@ -158,7 +156,7 @@ int queue_take_one(struct queue *q)
 }
 
 /* Publish what was completed in this thread, and what others pushed meanwhile. */
-static void queue_publish(struct queue *q)
+void queue_publish(struct queue *q)
 {
 	bool call;
 
@@ -269,23 +267,17 @@ static bool queue_poll(struct queue *q)
 	return false;
 }
 
-void poll_time_adapt(uint64_t *poll_ns, uint64_t slept_ns, uint64_t max_ns)
+void queue_drain_kick(struct queue *q, uint32_t events)
 {
-	if (slept_ns < max_ns) {
-		uint64_t longer = max_of(*poll_ns * 2, POLL_FIRST_NS);
+	int got = fd_drain_signal(q->kick_fd);
 
-		*poll_ns = min_of(longer, max_ns);
-	} else {
-		*poll_ns = *poll_ns > POLL_FIRST_NS ? *poll_ns / 2 : 0;
-	}
-}
-
-void queue_drain_kick(struct queue *q)
-{
-	/* A kick descriptor that is dead or closed would wake us for ever. */
-	if (fd_drain_signal(q->kick_fd) < 0) {
+	/* A descriptor that is dead or closed, or in error without a byte to read, would wake us for ever. */
+	if (got < 0 || (got == 0 && events & (POLLERR | POLLHUP))) {
 		log_warn_ratelimited(&q->dev->bad_request_log,
 				     "queue %u: the kick descriptor was closed", q->index);
+		/* Our end may be closed, but the front-end holds the same file: that would keep it watched. */
+		if (take_in_use(q->dev))
+			take_unwatch(q);
 		q->kick_fd = -1;
 	}
 }
@@ -302,7 +294,7 @@ void queue_wait_fds(struct queue *q, bool want_kick)
 	if (fds[0].revents && fd_drain_signal(q->wake_fd) < 0)
 		return;
 	if (fds[1].revents)
-		queue_drain_kick(q);
+		queue_drain_kick(q, (uint32_t)fds[1].revents);
 }
 
 static void queue_sleep(struct queue *q, bool starved)
@@ -641,48 +633,45 @@ static void queue_abandon_all(struct queue *q, bool by_control, int error)
 	}
 }
 
+/* No answer in time: what was taken is failed. */
+static void queue_give_up(struct queue *q)
+{
+	log_warn("queue %u: %llu requests had no answer when the queue stopped: failed", q->index,
+		 (unsigned long long)(q->popped - READ_ONCE(q->done)));
+	/* What is left is being written this moment; after request_fill_end() it is still to be abandoned. */
+	do {
+		queue_abandon_all(q, false, -EIO);
+	} while (!queue_wait_below(q, clock_now_ns() + QUEUE_WRITING_NS, 0));
+}
+
 /*
  * Everything that was taken gets completed: by its answer if that comes in time, after a fifth of the time
- * with a request to hurry, at the end with an error.
+ * with a request to hurry, at the end with an error. All @nr queues have the same time.
  */
-static void queue_drain(struct queue *q)
+static void queues_drain(struct queue *queues, unsigned int nr)
 {
-	uint64_t now = clock_now_ns(), drain_ns = q->dev->config.drain_ns;
+	uint64_t now = clock_now_ns(), drain_ns = queues->dev->config.drain_ns;
 
-	queue_abandon_all(q, true, -EIO);
-	queue_wait_idle(q, now + drain_ns / 5, QUEUE_IDLE);
-	if (q->done != q->popped) {
-		queue_hurry(q);
-		queue_wait_idle(q, now + drain_ns, QUEUE_IDLE);
+	for (unsigned int i = 0; i < nr; i++)
+		queue_abandon_all(&queues[i], true, -EIO);
+	for (unsigned int i = 0; i < nr; i++)
+		queue_wait_idle(&queues[i], now + drain_ns / 5, QUEUE_IDLE);
+	for (unsigned int i = 0; i < nr; i++) {
+		if (!queue_wait_below(&queues[i], 0, 0))
+			queue_hurry(&queues[i]);
 	}
-	if (q->done != q->popped) {
-		log_warn("queue %u: %llu requests had no answer when the queue stopped: failed",
-			 q->index, (unsigned long long)(q->popped - q->done));
-		/* What is left is being written this moment; after request_fill_end() it is still to be abandoned. */
-		do {
-			queue_abandon_all(q, false, -EIO);
-		} while (!queue_wait_below(q, clock_now_ns() + QUEUE_WRITING_NS, 0));
+	for (unsigned int i = 0; i < nr; i++)
+		queue_wait_idle(&queues[i], now + drain_ns, QUEUE_IDLE);
+	for (unsigned int i = 0; i < nr; i++) {
+		if (!queue_wait_below(&queues[i], 0, 0))
+			queue_give_up(&queues[i]);
 	}
 }
 
-uint32_t device_queue_stop(struct device *dev, unsigned int index)
+/* The thread has ended, and everything that was taken is completed. */
+static void queue_close(struct queue *q)
 {
-	struct queue *q = &dev->queues[index];
-	bool call;
-
-	if (!q->running)
-		return q->base;
-	pthread_mutex_lock(&dev->queues_lock);
-	queue_thread_stop(q);
-	q->running = false;
-	pthread_mutex_unlock(&dev->queues_lock);
-
-	queue_drain(q);
-	pthread_mutex_lock(&q->push_lock);
-	queue_publish_locked(q, &call);
-	pthread_mutex_unlock(&q->push_lock);
-	if (call)
-		queue_call(q);
+	queue_publish(q);
 	q->base = virtq_base(q->vq);
 	virtq_free(TAKE_PTR(q->vq));
 	queue_use_table(q, NULL);
@@ -692,6 +681,38 @@ uint32_t device_queue_stop(struct device *dev, unsigned int index)
 	q->call_fd = -1;
 	q->call_in_band = false;
 	pthread_mutex_unlock(&q->push_lock);
+}
+
+/* Stop those of @nr queues, which lie side by side, that run. */
+static void queues_stop(struct queue *queues, unsigned int nr)
+{
+	struct device *dev = queues->dev;
+
+	pthread_mutex_lock(&dev->queues_lock);
+	for (unsigned int i = 0; i < nr; i++) {
+		if (queues[i].running)
+			queue_thread_stop(&queues[i]);
+		queues[i].running = false;
+	}
+	pthread_mutex_unlock(&dev->queues_lock);
+	queues_drain(queues, nr);
+	for (unsigned int i = 0; i < nr; i++) {
+		if (queues[i].vq)
+			queue_close(&queues[i]);
+	}
+}
+
+void queue_stop_all(struct device *dev)
+{
+	queues_stop(dev->queues, dev->nr_queues);
+}
+
+uint32_t device_queue_stop(struct device *dev, unsigned int index)
+{
+	struct queue *q = &dev->queues[index];
+
+	if (q->running)
+		queues_stop(q, 1);
 	return q->base;
 }
 

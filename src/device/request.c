@@ -31,9 +31,10 @@
 _Static_assert(VIRTQ_SIZE_MAX <= 1u << UNIQUE_SLOT_BITS, "a slot number fits");
 _Static_assert(DEVICE_REQUEST_QUEUES_MAX + 3 <= 1u << UNIQUE_QUEUE_BITS, "a queue number fits");
 
-static enum request_state request_state(const struct request *req)
+/* Was the driver told that it failed, so that nobody waits for it? */
+bool request_is_abandoned(const struct request *req)
 {
-	return __atomic_load_n(&req->state, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&req->state, __ATOMIC_ACQUIRE) == REQUEST_ABANDONED;
 }
 
 static bool request_try_claim(struct request *req)
@@ -52,7 +53,7 @@ static bool request_try_claim(struct request *req)
 bool request_claim(struct request *req)
 {
 	while (!request_try_claim(req)) {
-		if (request_state(req) == REQUEST_ABANDONED)
+		if (request_is_abandoned(req))
 			return false;
 		cpu_relax();
 	}
@@ -159,6 +160,15 @@ struct request *request_alloc(struct queue *q)
 	return req;
 }
 
+/* It came to nothing: the next request_alloc() gives it out. Context: the thread that allocated it. */
+void request_put_back(struct request *req)
+{
+	struct queue *q = req->queue;
+
+	req->next = q->free_local;
+	q->free_local = req;
+}
+
 uint64_t request_unique(const struct request *req)
 {
 	/* Never 0, so that no unique is. */
@@ -226,8 +236,7 @@ static void request_release_slot_locked(struct request *req)
 	__atomic_store_n(&req->state, REQUEST_FREE, __ATOMIC_RELEASE);
 	if (queue_is_current(q)) {
 		/* The same slot again at once: it is warm in the cache. */
-		req->next = q->free_local;
-		q->free_local = req;
+		request_put_back(req);
 		return;
 	}
 	request_free_remote(q, req);

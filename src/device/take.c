@@ -21,12 +21,11 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/poll_time.h"
 #include "device/device_impl.h"
 
 /* Events taken at a time; more queues are found on the next look. */
 #define TAKE_EVENTS 8
-/* Looking for work this long costs nobody anything; then others may have the processor. */
-#define TAKE_ALONE_NS (4 * NSEC_PER_USEC)
 
 bool take_in_use(const struct device *dev)
 {
@@ -135,6 +134,14 @@ static void take_find_active(struct device *dev)
 	}
 }
 
+/* Kicks of @q wake nobody any more. Context: the taker, or who excluded it. */
+void take_unwatch(struct queue *q)
+{
+	if (q->kick_fd >= 0 &&
+	    epoll_ctl(q->dev->taker.epoll_fd, EPOLL_CTL_DEL, q->kick_fd, NULL) < 0)
+		log_debug("queue %u: its kick descriptor was not watched", q->index);
+}
+
 int take_add_queue(struct device *dev, struct queue *q)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = q };
@@ -152,16 +159,10 @@ int take_add_queue(struct device *dev, struct queue *q)
 	return err;
 }
 
-static void take_unwatch(struct device *dev, struct queue *q)
-{
-	if (q->kick_fd >= 0 && epoll_ctl(dev->taker.epoll_fd, EPOLL_CTL_DEL, q->kick_fd, NULL) < 0)
-		log_debug("queue %u: its kick descriptor was not watched", q->index);
-}
-
 void take_remove_queue(struct device *dev, struct queue *q)
 {
 	take_exclude(dev);
-	take_unwatch(dev, q);
+	take_unwatch(q);
 	q->running = false;
 	take_find_active(dev);
 	take_allow(dev);
@@ -245,7 +246,7 @@ static bool take_poll(struct device_taker *t, const bool *give_up)
 			cpu_relax();
 		}
 		now = clock_now_ns();
-		if (now - begin >= TAKE_ALONE_NS)
+		if (now - begin >= POLL_FIRST_NS)
 			sched_yield();
 	} while (now - begin < t->poll_ns);
 	return false;
@@ -278,7 +279,7 @@ static int take_wait(struct device_taker *t, bool cancelable)
 		if (!q && fd_drain_signal(t->wake_fd) < 0)
 			return -EIO;
 		if (q && q->kick_fd >= 0)
-			queue_drain_kick(q);
+			queue_drain_kick(q, ev[i].events);
 	}
 	return n < 0 ? -err : 0;
 }

@@ -49,22 +49,13 @@ static uint32_t open_flags(const struct decode *d, uint32_t flags)
 	return fuse_arch_open_flags(d->session->config.arch, flags);
 }
 
+_Static_assert(offsetof(struct fuse_statx_in, fh) == offsetof(struct fuse_getattr_in, fh),
+	       "STATX begins as GETATTR does");
+
+/* GETATTR, and STATX, which begins with the same fields. */
 static int check_getattr(struct decode *d)
 {
 	struct fuse_getattr_in arg;
-
-	LOAD(d, arg);
-	arg.getattr_flags &= FUSE_GETATTR_FH;
-	d->uses_fh = arg.getattr_flags;
-	if (!d->uses_fh)
-		arg.fh = 0;
-	STORE(d, arg);
-	return 0;
-}
-
-static int check_statx(struct decode *d)
-{
-	struct fuse_statx_in arg;
 
 	LOAD(d, arg);
 	arg.getattr_flags &= FUSE_GETATTR_FH;
@@ -372,14 +363,20 @@ static int check_poll(struct decode *d)
 static int check_notify_reply(struct decode *d)
 {
 	struct fuse_notify_retrieve_in arg;
+	struct fuse_notify_retrieve_out asked;
+	int err;
 
 	LOAD(d, arg);
 	if (arg.size != d->req->payload_bytes)
 		return -EINVAL;
 	if (!d->session->notify)
 		return -ENOSYS;
-	return fuse_retrieve_answer(d->session, d->req->driver_unique, arg.size,
-				    &d->req->hdr.nodeid);
+	err = fuse_retrieve_answer(d->session, d->req->driver_unique, arg.size, &asked);
+	if (err < 0)
+		return err;
+	d->req->hdr.nodeid = asked.nodeid;
+	d->answers = asked.notify_unique;
+	return 0;
 }
 
 static int check_fallocate(struct decode *d)
@@ -462,7 +459,7 @@ static int (*const checks[FUSE_OPCODES_END])(struct decode *d) = {
 	[FUSE_COPY_FILE_RANGE] = check_copy,
 	[FUSE_REMOVEMAPPING] = check_removemapping,
 	[FUSE_TMPFILE] = check_create,
-	[FUSE_STATX] = check_statx,
+	[FUSE_STATX] = check_getattr,
 	[FUSE_COPY_FILE_RANGE_64] = check_copy,
 };
 

@@ -343,7 +343,6 @@ int fuse_session_decode(struct fuse_session *session, struct fuse_request *req, 
 	memcpy(buf, &req->hdr, sizeof(req->hdr));
 	/* It answers the daemon, which knows its question by that. */
 	if (d.op->opcode == FUSE_NOTIFY_REPLY)
-		fuse_put64((uint8_t *)buf + offsetof(struct fuse_in_header, unique),
-			   req->driver_unique);
+		fuse_put64((uint8_t *)buf + offsetof(struct fuse_in_header, unique), d.answers);
 	return 0;
 }

@@ -21,6 +21,7 @@
  * @name_bytes: their lengths without NUL
  * @uses_fh: the handle at op->fh_off is used by this request
  * @dir_fh: it is a directory's
+ * @answers: NOTIFY_REPLY: unique of the daemon's RETRIEVE
  */
 struct decode {
 	struct fuse_session *session;
@@ -35,6 +36,7 @@ struct decode {
 	uint32_t name_bytes[2];
 	bool uses_fh;
 	bool dir_fh;
+	uint64_t answers;
 };
 
 /** decode_check_args() - what only this opcode asks of its arguments. Return: 0 or the driver's errno. */

@@ -30,7 +30,7 @@
  *                         stale data for ever
  *   HAS_EXPIRE_ONLY       about notifications: a driver that takes none is not told of it
  * not offered
- *   SPLICE_*, OVER_IO_URING, PASSTHROUGH, ABORT_ERROR    are about /dev/fuse
+ *   SPLICE_*, OVER_IO_URING, PASSTHROUGH, ABORT_ERROR    are about /dev/fuse, as is all that came with 7.46
  *   HAS_RESEND            what a driver would send again is with the device, not in a queue of its own
  *   MAP_ALIGNMENT, HAS_INODE_DAX                         need a DAX window
  *   REQUEST_TIMEOUT       the driver's own business
@@ -235,6 +235,7 @@ int fuse_session_resume(struct fuse_session *session, const struct fuse_init_out
 	begin_session(session, record.swapped, record.minor, record.driver_flags, daemon);
 	session->no_open[0] = record.no_open & 1;
 	session->no_open[1] = record.no_open & 2;
+	session->last_retrieve = (uint64_t)generation << FUSE_RETRIEVE_GENERATION_SHIFT;
 	if (session->ledger)
 		ledger_succeed(session->ledger, generation);
 	return 0;

@@ -324,22 +324,27 @@ out:
 	pthread_mutex_unlock(&ledger->debt_lock);
 }
 
-static void count_lookup(struct ledger_node *n, bool owed)
+/* Under the shard's lock. */
+static void count_lookup(struct ledger_node *n, const struct ledger_lookup *what)
 {
-	if (owed)
+	if (what->owed)
 		n->owed++;
 	else
 		n->nlookup++;
+	if (!what->ret_node)
+		return;
+	__atomic_add_fetch(&n->pins, 1, __ATOMIC_RELAXED);
+	*what->ret_node = n;
 }
 
 /* Under the shard's lock. */
 static void insert_node(struct ledger *ledger, struct ledger_shard *s, struct ledger_node *n,
-			uint32_t epoch, uint64_t driver_id, uint64_t daemon_id, bool owed)
+			const struct ledger_lookup *what, uint64_t driver_id, uint64_t daemon_id)
 {
 	n->driver_id = driver_id;
 	n->daemon_id = daemon_id;
-	n->epoch = epoch;
-	count_lookup(n, owed);
+	n->epoch = what->epoch;
+	count_lookup(n, what);
 	ledger_table_add(&s->nodes, n, ledger_node_hash);
 	__atomic_add_fetch(&ledger->nr_nodes, 1, __ATOMIC_RELAXED);
 }
@@ -356,10 +361,9 @@ static struct ledger_node *take_spare(struct ledger *ledger, struct ledger_node 
 }
 
 /* Under the alias lock. The daemon's number is taken by something stale: find the driver another one. */
-static int add_alias(struct ledger *ledger, uint32_t epoch, uint64_t *id,
-		     struct ledger_node **spare, bool owed)
+static int add_alias(struct ledger *ledger, const struct ledger_lookup *what, uint64_t *id)
 {
-	struct ledger_node *n = take_spare(ledger, spare);
+	struct ledger_node *n = take_spare(ledger, what->spare);
 
 	if (!n)
 		return -ENOMEM;
@@ -373,7 +377,7 @@ static int add_alias(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 		pthread_mutex_lock(&s->lock);
 		free_id = !ledger_find_node(s, driver_id);
 		if (free_id)
-			insert_node(ledger, s, n, epoch, driver_id, *id, owed);
+			insert_node(ledger, s, n, what, driver_id, *id);
 		pthread_mutex_unlock(&s->lock);
 		if (!free_id)
 			continue;
@@ -384,8 +388,7 @@ static int add_alias(struct ledger *ledger, uint32_t epoch, uint64_t *id,
 }
 
 /* Return: 0; -ENOMEM; -EIO; -EEXIST when only an alias will do. */
-static int add_plain(struct ledger *ledger, uint32_t epoch, uint64_t id, struct ledger_node **spare,
-		     bool owed)
+static int add_plain(struct ledger *ledger, const struct ledger_lookup *what, uint64_t id)
 {
 	struct ledger_shard *s = ledger_shard_of(ledger, id);
 	struct ledger_node *n;
@@ -393,14 +396,14 @@ static int add_plain(struct ledger *ledger, uint32_t epoch, uint64_t id, struct 
 
 	pthread_mutex_lock(&s->lock);
 	n = ledger_find_node(s, id);
-	if (n && n->epoch == epoch && n->daemon_id == id) {
-		count_lookup(n, owed);
+	if (n && n->epoch == what->epoch && n->daemon_id == id) {
+		count_lookup(n, what);
 	} else if (n) {
 		err = -EEXIST;
 	} else {
-		n = take_spare(ledger, spare);
+		n = take_spare(ledger, what->spare);
 		if (n)
-			insert_node(ledger, s, n, epoch, id, id, owed);
+			insert_node(ledger, s, n, what, id, id);
 		else
 			err = -ENOMEM;
 	}
@@ -408,53 +411,51 @@ static int add_plain(struct ledger *ledger, uint32_t epoch, uint64_t id, struct 
 	return err;
 }
 
-static int add_aliased(struct ledger *ledger, uint32_t epoch, uint64_t *id,
-		       struct ledger_node **spare, bool owed)
+static int add_aliased(struct ledger *ledger, const struct ledger_lookup *what, uint64_t *id)
 {
 	struct ledger_node *n;
 	int err;
 
 	pthread_mutex_lock(&ledger->alias_lock);
-	n = ledger_alias_find(ledger, *id, epoch);
+	n = ledger_alias_find(ledger, *id, what->epoch);
 	if (n) {
 		/* Not freed meanwhile: that takes the alias lock. */
 		struct ledger_shard *s = ledger_shard_of(ledger, n->driver_id);
 
 		pthread_mutex_lock(&s->lock);
-		count_lookup(n, owed);
+		count_lookup(n, what);
 		*id = n->driver_id;
 		pthread_mutex_unlock(&s->lock);
 		err = 0;
 	} else {
-		err = ledger->generation ? -EEXIST : add_plain(ledger, epoch, *id, spare, owed);
+		err = ledger->generation ? -EEXIST : add_plain(ledger, what, *id);
 		if (err == -EEXIST)
-			err = add_alias(ledger, epoch, id, spare, owed);
+			err = add_alias(ledger, what, id);
 	}
 	pthread_mutex_unlock(&ledger->alias_lock);
 	return err;
 }
 
-int ledger_add_lookup(struct ledger *ledger, uint32_t epoch, uint64_t *id,
-		      struct ledger_node **spare, bool owed)
+int ledger_add_lookup(struct ledger *ledger, const struct ledger_lookup *what, uint64_t *id)
 {
 	const uint64_t daemon_id = *id;
 	int err;
 
-	if (epoch != ledger_epoch(ledger))
+	if (what->epoch != ledger_epoch(ledger))
 		return -EIO;
 	if (__atomic_load_n(&ledger->aliasing, __ATOMIC_ACQUIRE))
-		err = add_aliased(ledger, epoch, id, spare, owed);
+		err = add_aliased(ledger, what, id);
 	else
-		err = add_plain(ledger, epoch, *id, spare, owed);
+		err = add_plain(ledger, what, *id);
 	if (err == -EEXIST) {
 		/* A loss beside us: either our daemon is gone by now, or the number is taken by a dead one's. */
-		if (epoch != ledger_epoch(ledger))
+		if (what->epoch != ledger_epoch(ledger))
 			return -EIO;
 		__atomic_store_n(&ledger->aliasing, true, __ATOMIC_RELEASE);
-		err = add_aliased(ledger, epoch, id, spare, owed);
+		err = add_aliased(ledger, what, id);
 	}
 	if (err == -ENOMEM)
-		add_debt(ledger, epoch, daemon_id);
+		add_debt(ledger, what->epoch, daemon_id);
 	return err;
 }
 

@@ -102,16 +102,28 @@ void ledger_unreserve_node(struct ledger_node *spare);
 void ledger_unreserve_handle(struct ledger_handle *spare);
 
 /**
- * ledger_add_lookup() - the daemon counted a lookup of a node.
+ * struct ledger_lookup - a lookup of a node that the daemon counted.
  * @epoch: of the request that it answered
- * @id: the daemon's node id, not 0 and not the root; exchanged for the driver's
- * @spare: reserved node, taken if one is needed; NULL: allocate
  * @owed: the driver will never know: only remember to pay back
+ * @spare: reserved node, taken if one is needed; NULL: allocate
+ * @ret_node: gets the node, pinned: the driver may give the lookup back as soon as it is counted; NULL: not needed
+ */
+struct ledger_lookup {
+	uint32_t epoch;
+	bool owed;
+	struct ledger_node **spare;
+	struct ledger_node **ret_node;
+};
+
+/**
+ * ledger_add_lookup() - the daemon counted a lookup of a node.
+ * @what: how
+ * @id: the daemon's node id, not 0 and not the root; exchanged for the driver's
  *
  * Return: 0; -EIO: the daemon is gone, nothing to count; -ENOMEM: counted as a debt, not the driver's.
  */
-int must_check ledger_add_lookup(struct ledger *ledger, uint32_t epoch, uint64_t *id,
-				 struct ledger_node **spare, bool owed);
+int must_check ledger_add_lookup(struct ledger *ledger, const struct ledger_lookup *what,
+				 uint64_t *id);
 /**
  * ledger_add_handle() - the daemon opened a handle.
  * @driver_id: node, as the driver names it; it is pinned or has a lookup

@@ -7,7 +7,8 @@
  * taken apart where that says the same: STORE page by page, PRUNE by nodes.
  *
  * RETRIEVE is a question: it is remembered until the driver's NOTIFY_REPLY came. One that nobody asked for, or with more
- * than was asked for, does not reach the daemon.
+ * than was asked for, does not reach the daemon. Towards the driver it has a unique of ours: daemons count from 1, and an
+ * answer to one that died is none to the next one's question.
  */
 #include <string.h>
 
@@ -199,14 +200,17 @@ static int next_prune(struct fuse_session *session, struct fuse_notify *n)
 	return emit(session, n, FUSE_NOTIFY_PRUNE, sizeof(what) + (size_t)8 * kept);
 }
 
-/* Remember the question. Return: 0, or -EBUSY when too many are open. */
-static int note_retrieve(struct fuse_session *session, const struct fuse_notify_retrieve_out *what)
+/* Remember the question. Return: 0 with its unique towards the driver, or -EBUSY when too many are open. */
+static int note_retrieve(struct fuse_session *session, const struct fuse_notify_retrieve_out *what,
+			 uint64_t *ret_unique)
 {
 	int err = -EBUSY;
 
 	pthread_mutex_lock(&session->retrieve_lock);
 	if (session->nr_retrieves < FUSE_RETRIEVES_MAX) {
-		session->retrieves[session->nr_retrieves++] = *what;
+		*ret_unique = ++session->last_retrieve;
+		session->retrieves[session->nr_retrieves++] =
+			(struct fuse_open_retrieve){ *ret_unique, *what };
 		err = 0;
 	}
 	pthread_mutex_unlock(&session->retrieve_lock);
@@ -225,11 +229,11 @@ static int next_retrieve(struct fuse_session *session, struct fuse_notify *n)
 	what.padding = 0;
 	err = to_driver(session, &what.nodeid);
 	if (!err)
-		err = note_retrieve(session, &asked);
+		err = note_retrieve(session, &asked, &what.notify_unique);
 	if (err < 0)
 		return err;
 	n->done = n->len;
-	n->retrieve = asked.notify_unique;
+	n->retrieve = what.notify_unique;
 	memcpy(n->msg + FUSE_OUT_BYTES, &what, sizeof(what));
 	return emit(session, n, FUSE_NOTIFY_RETRIEVE, sizeof(what));
 }
@@ -322,19 +326,19 @@ static void remove_retrieve(struct fuse_session *session, unsigned int i)
 }
 
 int fuse_retrieve_answer(struct fuse_session *session, uint64_t unique, uint32_t bytes,
-			 uint64_t *ret_nodeid)
+			 struct fuse_notify_retrieve_out *ret_what)
 {
 	int err = -ENODATA;
 
 	pthread_mutex_lock(&session->retrieve_lock);
 	for (unsigned int i = 0; i < session->nr_retrieves; i++) {
-		const struct fuse_notify_retrieve_out *what = &session->retrieves[i];
+		const struct fuse_open_retrieve *open = &session->retrieves[i];
 
-		if (what->notify_unique != unique)
+		if (open->unique != unique)
 			continue;
-		err = bytes <= what->size ? 0 : -EINVAL;
+		err = bytes <= open->what.size ? 0 : -EINVAL;
 		if (err == 0) {
-			*ret_nodeid = what->nodeid;
+			*ret_what = open->what;
 			remove_retrieve(session, i);
 		}
 		break;
@@ -350,9 +354,9 @@ bool fuse_session_retrieve_lost(struct fuse_session *session, uint64_t unique,
 
 	pthread_mutex_lock(&session->retrieve_lock);
 	for (unsigned int i = 0; i < session->nr_retrieves && !found; i++) {
-		found = !unique || session->retrieves[i].notify_unique == unique;
+		found = !unique || session->retrieves[i].unique == unique;
 		if (found) {
-			*ret_what = session->retrieves[i];
+			*ret_what = session->retrieves[i].what;
 			remove_retrieve(session, i);
 		}
 	}

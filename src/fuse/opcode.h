@@ -60,7 +60,7 @@ enum fuse_name_rule {
 #define FUSE_OP_HIPRIO (1u << 7)
 /** FUSE_OP_ATTR - the reply begins with fuse_attr_out. */
 #define FUSE_OP_ATTR (1u << 8)
-/** FUSE_OP_NEVER - checked, but never for a daemon: there is no DAX window and no notification queue. */
+/** FUSE_OP_NEVER - checked, but never for a daemon: there is no DAX window. */
 #define FUSE_OP_NEVER (1u << 9)
 
 /**
@@ -78,7 +78,6 @@ enum fuse_name_rule {
  * @fh_off: offset of the handle in the argument structure, or FUSE_NO_FIELD
  * @other_node_off: offset of a second node id (RENAME newdir, LINK oldnodeid, COPY_FILE_RANGE nodeid_out)
  * @other_fh_off: offset of the handle that belongs to the second node
- * @open_flags_off: offset of open(2) flags in the driver's architecture
  * @min_minor: protocol minor that brought it
  * @needs: INIT flags without which no driver sends it, 0 for none
  */
@@ -95,7 +94,6 @@ struct fuse_opcode_info {
 	uint8_t fh_off;
 	uint8_t other_node_off;
 	uint8_t other_fh_off;
-	uint8_t open_flags_off;
 	uint8_t min_minor;
 	uint16_t traits;
 	uint64_t needs;

@@ -83,11 +83,15 @@ static int check_entry(struct reply *r, uint64_t *ret_driver_id)
 {
 	struct ledger *ledger = r->session->ledger;
 	struct fuse_request *req = r->req;
+	struct ledger_lookup what = { .epoch = req->pins.epoch, .spare = &req->pins.spare_node };
 	struct fuse_entry_out entry;
 	bool valid;
 	int err = 0;
 
 	*ret_driver_id = 0;
+	/* Until its handle is counted, too, the node is not forgotten. */
+	if (req->op->traits & FUSE_OP_OPENS)
+		what.ret_node = &req->pins.node[1];
 	memcpy(&entry, r->body, sizeof(entry));
 	if (!entry.nodeid) {
 		/* "Does not exist, and you may remember that": only for LOOKUP. */
@@ -98,9 +102,9 @@ static int check_entry(struct reply *r, uint64_t *ret_driver_id)
 		return 0;
 	}
 	valid = entry_is_valid(r, &entry);
+	what.owed = !valid;
 	if (ledger && entry.nodeid != FUSE_ROOT_ID)
-		err = ledger_add_lookup(ledger, req->pins.epoch, &entry.nodeid,
-					&req->pins.spare_node, !valid);
+		err = ledger_add_lookup(ledger, &what, &entry.nodeid);
 	if (!err)
 		*ret_driver_id = entry.nodeid;
 	if (!valid)
@@ -338,30 +342,34 @@ static bool dirent_is_dots(const unsigned char *dirent)
 	return name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.'));
 }
 
-/* One entry of READDIRPLUS. @owed: the reply is bad, only count. */
+/*
+ * One entry of READDIRPLUS. @owed: the reply is bad, only count.
+ *
+ * An entry that no driver can have leaves its name, as it does with a kernel: else one such file would hide all others of
+ * its directory.
+ */
 static int check_plus(struct reply *r, unsigned char *rec, bool owed)
 {
 	struct fuse_entry_out entry;
 	struct fuse_request *req = r->req;
+	bool valid;
 	int err = 0;
 
 	memcpy(&entry, rec, sizeof(entry));
 	/* No lookup is counted for dots, nor where the daemon gives a plain entry. */
 	if (!entry.nodeid || dirent_is_dots(rec + sizeof(entry)))
 		return 0;
-	if (entry.nodeid == FUSE_ROOT_ID)
-		return -EIO;
-	owed = owed || !attr_is_valid(&entry.attr);
-	if (r->session->ledger) {
-		err = ledger_add_lookup(r->session->ledger, req->pins.epoch, &entry.nodeid, NULL,
-					owed);
+	valid = entry.nodeid != FUSE_ROOT_ID && attr_is_valid(&entry.attr);
+	if (r->session->ledger && entry.nodeid != FUSE_ROOT_ID) {
+		const struct ledger_lookup what = { .epoch = req->pins.epoch,
+						    .owed = owed || !valid };
+
+		err = ledger_add_lookup(r->session->ledger, &what, &entry.nodeid);
 		if (err == -EIO)
 			return err;
 	}
-	if (owed)
-		return -EIO;
-	/* No memory to remember it: the driver gets the name alone, and looks it up if it cares. */
-	if (err < 0)
+	/* Nor is there memory to remember it: the driver looks it up if it cares. */
+	if (!valid || err < 0)
 		memset(&entry, 0, sizeof(entry));
 	else
 		clean_attr(&entry.attr);

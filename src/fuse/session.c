@@ -246,6 +246,7 @@ int fuse_session_end_next(struct fuse_session *session, uint64_t unique, void *b
 			  struct fuse_request *ret_req)
 {
 	struct fuse_request req;
+	uint32_t epoch;
 	int found = 0;
 
 	session->active = false;
@@ -253,6 +254,7 @@ int fuse_session_end_next(struct fuse_session *session, uint64_t unique, void *b
 		__atomic_store_n(&session->config.record->active, false, __ATOMIC_RELEASE);
 	if (!session->ledger)
 		return 0;
+	epoch = ledger_epoch(session->ledger);
 	if (session->end_phase == FUSE_END_IDLE) {
 		ledger_end_begin(session->ledger);
 		session->end_phase = FUSE_END_LOCKS;
@@ -274,6 +276,12 @@ int fuse_session_end_next(struct fuse_session *session, uint64_t unique, void *b
 		session->end_phase = FUSE_END_IDLE;
 		return 0;
 	}
+	req.pins.epoch = epoch;
 	*ret_req = req;
 	return 1;
+}
+
+bool fuse_session_is_stale(const struct fuse_session *session, const struct fuse_request *req)
+{
+	return session->ledger && req->pins.epoch != ledger_epoch(session->ledger);
 }

@@ -241,6 +241,12 @@ int must_check fuse_session_end_next(struct fuse_session *session, uint64_t uniq
 				     struct fuse_request *ret_req);
 
 /**
+ * fuse_session_is_stale() - was a message of fuse_session_end_next() made for a daemon that is lost by now? Context: any thread.
+ */
+bool must_check fuse_session_is_stale(const struct fuse_session *session,
+				      const struct fuse_request *req);
+
+/**
  * fuse_session_daemon_lost() - all node ids and handles but the root are stale from now on: they get -ESTALE,
  * their FORGETs and RELEASEs are answered without the daemon, and a new daemon's equal numbers are told from
  * them. Context: may run beside header, decode and finish.
@@ -255,7 +261,7 @@ void fuse_session_daemon_lost(struct fuse_session *session);
  * @msg: the caller's buffer, FUSE_NOTIFY_BYTES_MAX bytes
  * @msg_bytes: bytes of the message in @msg, the header included
  * @inode: node as the driver names it, where the message is an INVAL_INODE: a later one makes it superfluous; else 0
- * @retrieve: where the message is a RETRIEVE, its unique: fuse_session_retrieve_lost() if it does not reach the driver; else 0
+ * @retrieve: where the message is a RETRIEVE, its unique towards the driver: fuse_session_retrieve_lost() if it does not reach the driver; else 0
  * @done: how much of @body was dealt with; private to the session
  * @started: private to the session
  */
@@ -298,7 +304,7 @@ int must_check fuse_notify_begin(const struct fuse_session *session, struct fuse
 int must_check fuse_notify_next(struct fuse_session *session, struct fuse_notify *n);
 /**
  * fuse_session_retrieve_lost() - a RETRIEVE that the driver will not answer: take it out.
- * @unique: which; 0: any
+ * @unique: which, as struct fuse_notify says; 0: any
  * @ret_what: as the daemon sent it
  *
  * Context: any thread. Return: false when there is none.

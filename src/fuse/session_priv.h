@@ -59,6 +59,19 @@ enum fuse_end_phase {
 	FUSE_END_FORGETS,
 };
 
+/** FUSE_RETRIEVE_GENERATION_SHIFT - uniques of a later process's RETRIEVEs differ above this bit. */
+#define FUSE_RETRIEVE_GENERATION_SHIFT 44
+
+/**
+ * struct fuse_open_retrieve - a RETRIEVE that the driver has not answered.
+ * @unique: towards the driver; of no other RETRIEVE that it may still answer, whichever daemon asked
+ * @what: as the daemon sent it
+ */
+struct fuse_open_retrieve {
+	uint64_t unique;
+	struct fuse_notify_retrieve_out what;
+};
+
 /**
  * struct fuse_session - see session.h.
  * @config: fixed
@@ -76,9 +89,10 @@ enum fuse_end_phase {
  * @end_phase: of fuse_session_end_next()
  * @notify_allowed: the next session's @notify
  * @notify: the driver takes notifications
- * @retrieve_lock: of the next two
- * @retrieves: RETRIEVEs that the driver has not answered, as the daemon sent them
+ * @retrieve_lock: of the next three
+ * @retrieves: RETRIEVEs that the driver has not answered
  * @nr_retrieves: number of them
+ * @last_retrieve: unique of the last one towards the driver
  *
  * All but @no_open, the open RETRIEVEs and the ledger change only while nothing is decoded.
  */
@@ -99,8 +113,9 @@ struct fuse_session {
 	bool notify_allowed;
 	bool notify;
 	pthread_mutex_t retrieve_lock;
-	struct fuse_notify_retrieve_out retrieves[FUSE_RETRIEVES_MAX];
+	struct fuse_open_retrieve retrieves[FUSE_RETRIEVES_MAX];
 	unsigned int nr_retrieves;
+	uint64_t last_retrieve;
 };
 
 /** fuse_request_unpin() - drop pins and what was kept ready. */
@@ -110,12 +125,12 @@ void fuse_request_unpin(struct fuse_request *req);
  * fuse_retrieve_answer() - the driver answers a RETRIEVE: it is open no more.
  * @unique: of the NOTIFY_REPLY
  * @bytes: of its data
- * @ret_nodeid: the daemon's node id
+ * @ret_what: as the daemon asked
  *
  * Return: 0; -ENODATA: nobody asked; -EINVAL: more than was asked for.
  */
 int must_check fuse_retrieve_answer(struct fuse_session *session, uint64_t unique, uint32_t bytes,
-				    uint64_t *ret_nodeid);
+				    struct fuse_notify_retrieve_out *ret_what);
 
 /** fuse_init_offered() - INIT flags that fuse_init_build() offers to a daemon. */
 uint64_t fuse_init_offered(void);

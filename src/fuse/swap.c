@@ -28,12 +28,3 @@ void fuse_swap_fields(void *data, size_t len, const char *layout)
 		len -= width;
 	}
 }
-
-size_t fuse_layout_bytes(const char *layout)
-{
-	size_t sum = 0;
-
-	for (; *layout; layout++)
-		sum += (size_t)(*layout - '0');
-	return sum;
-}

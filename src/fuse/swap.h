@@ -17,9 +17,6 @@
  */
 void fuse_swap_fields(void *data, size_t len, const char *layout);
 
-/** fuse_layout_bytes() - size of the structure that @layout describes. */
-size_t fuse_layout_bytes(const char *layout);
-
 /** fuse_get32() - load 32 bits from any address, turned around when @swapped. */
 static inline uint32_t fuse_get32(const void *p, bool swapped)
 {

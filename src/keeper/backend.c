@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The connection to a back-end: questions, what it offers, and its way back to a clean slate.
  */
@@ -30,7 +30,7 @@ struct keeper_backend *keeper_backend_new(int sock, void *tag)
 	be->watch.fd = sock;
 	be->tag = tag;
 	be->nr_queues = VHOST_QUEUES_MAX;
-	vhost_receiver_init_replies(&be->rx);
+	vhost_receiver_init(&be->rx, VHOST_STREAM_REPLIES);
 	return be;
 }
 

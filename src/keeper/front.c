@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The front-end's messages: check, forward, answer, remember.
  *
@@ -224,7 +224,6 @@ static int front_dispatch(struct keeper *k, struct vhost_msg *msg)
 static int front_receive_one(struct keeper *k)
 {
 	struct vhost_msg msg;
-	const struct vhost_msg_info *info;
 	int err;
 
 	/* How many queues there are, and what is offered, is the back-end's to say: none has come yet. */
@@ -236,11 +235,10 @@ static int front_receive_one(struct keeper *k)
 			return err;
 	}
 	err = vhost_receive(&k->front_rx, k->front.fd, &msg);
-	if (err == -EPROTO) {
-		info = vhost_msg_info(k->front_rx.msg.header.request);
+	if (err == -EPROTO)
 		return keeper_refuse(k, err, "message %u (%s): %s", k->front_rx.msg.header.request,
-				     info ? info->name : "?", k->front_rx.error);
-	}
+				     vhost_msg_name(k->front_rx.msg.header.request),
+				     k->front_rx.error);
 	if (err <= 0)
 		return err;
 	err = front_dispatch(k, &msg);
@@ -270,11 +268,11 @@ void keeper_front_begin(struct keeper *k, int *sock)
 {
 	int err;
 
-	vhost_receiver_init(&k->front_rx);
+	vhost_receiver_init(&k->front_rx, VHOST_STREAM_REQUESTS);
 	k->front = (struct loop_watch){ *sock, front_ready, k };
 	err = loop_add(k->loop, &k->front, EPOLLIN);
 	if (err < 0) {
-		log_error("keeper: cannot serve a front-end: %s", strerror(-err));
+		keeper_warn(k, "cannot serve a front-end: %s", strerror(-err));
 		k->front.fd = -1;
 		return;
 	}

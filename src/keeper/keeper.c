@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The keeper's thread: who is connected on either side, and what happens when a back-end comes or goes.
  *

@@ -32,6 +32,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "launch/namespace.h"
 #include "launch/processes.h"
 #include "launch/program.h"
@@ -381,7 +382,6 @@ static int launch_run(struct launch *l, char *const *argv, enum launch_placehold
 	};
 	autoclose int notify_fd = -1;
 	enum spawn_mounts mounts;
-	sigset_t all, old;
 	int err;
 
 	*ret_why = "out of resources";
@@ -401,12 +401,9 @@ static int launch_run(struct launch *l, char *const *argv, enum launch_placehold
 		return err;
 	TAKE_FD(notify_fd);
 	/* Signals of the process are other threads' business. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&l->thread, NULL, launch_thread, l);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	err = thread_start(&l->thread, launch_thread, l);
 	if (err)
-		return -err;
+		return err;
 	l->thread_runs = true;
 	return 0;
 }

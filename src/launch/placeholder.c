@@ -21,7 +21,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +34,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "launch/fdpass.h"
 #include "launch/namespace.h"
 #include "launch/placeholder_fs.h"
@@ -242,18 +242,14 @@ static void *placeholder_thread(void *arg)
 
 static int start_thread(struct placeholder *ph)
 {
-	sigset_t all, old;
 	int err;
 
 	ph->wake_fd = eventfd_new();
 	if (ph->wake_fd < 0)
 		return ph->wake_fd;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&ph->thread, NULL, placeholder_thread, ph);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	err = thread_start(&ph->thread, placeholder_thread, ph);
 	ph->thread_runs = !err;
-	return -err;
+	return err;
 }
 
 int placeholder_mount(struct placeholder **ret_ph, const struct placeholder_config *config)

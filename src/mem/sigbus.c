@@ -9,6 +9,9 @@
  * The handler skips a slot whose number is odd or changed while it was read: a range that is in use, which
  * is the only kind that can fault by right, is not being added or removed at that moment.
  *
+ * Pages that were replaced one by one are counted, per range and in all. Beyond SIGBUS_PIECES_MAX, or where the kernel has no
+ * mapping left for one more, the whole range is replaced: its pieces become one again.
+ *
  * Two threads that fault on the same page both replace it. The later replacement may drop what the first
  * thread wrote in between, which is lost anyway: nobody else sees the page any more.
  */
@@ -28,25 +31,28 @@
  * @start: first byte; 0 for a free slot
  * @len: bytes
  * @page: granularity of a repair, bytes, a power of two
+ * @nr_pieces: pages of it that were replaced one by one
  */
 struct guard {
 	uint32_t seq;
 	uintptr_t start;
 	size_t len;
 	size_t page;
+	unsigned int nr_pieces;
 };
 
 static struct guard guards[SIGBUS_GUARDS_MAX];
 /* Slots at and above this were never used: bounds the handler's search. */
 static unsigned int nr_guards_used;
 static uint64_t nr_repaired;
+/* Sum of all guards' nr_pieces. */
+static unsigned int nr_pieces;
 static pthread_mutex_t guards_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool handler_installed;
 static struct sigaction previous_action;
 
-/* Is @addr in @guard? Fills the page around it. Async-signal-safe. */
-static bool guard_covers(struct guard *guard, uintptr_t addr, uintptr_t *ret_page,
-			 size_t *ret_bytes)
+/* Is @addr in @guard? *@ret is a copy of it then. Async-signal-safe. */
+static bool guard_covers(struct guard *guard, uintptr_t addr, struct guard *ret)
 {
 	/* Acquire loads, in order, between two looks at the number: pairs with guard_set()'s releases. */
 	uint32_t seq = __atomic_load_n(&guard->seq, __ATOMIC_ACQUIRE);
@@ -58,8 +64,35 @@ static bool guard_covers(struct guard *guard, uintptr_t addr, uintptr_t *ret_pag
 		return false;
 	if (!start || addr < start || addr - start >= len)
 		return false;
-	*ret_page = addr & ~(uintptr_t)(page - 1);
-	*ret_bytes = page;
+	*ret = (struct guard){ .start = start, .len = len, .page = page };
+	return true;
+}
+
+/* mmap(2) is not on POSIX's list, but is a bare system call on Linux. */
+static bool put_zeros(uintptr_t addr, size_t bytes)
+{
+	return mmap((void *)addr, bytes, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+}
+
+static void guard_forget_pieces(struct guard *guard)
+{
+	__atomic_fetch_sub(&nr_pieces, __atomic_exchange_n(&guard->nr_pieces, 0, __ATOMIC_ACQUIRE),
+			   __ATOMIC_RELAXED);
+}
+
+static bool guard_repair(struct guard *guard, const struct guard *range, uintptr_t addr)
+{
+	if (__atomic_load_n(&nr_pieces, __ATOMIC_RELAXED) < SIGBUS_PIECES_MAX &&
+	    put_zeros(addr & ~(uintptr_t)(range->page - 1), range->page)) {
+		/* In this order: the sum is never less than its parts. */
+		__atomic_fetch_add(&nr_pieces, 1, __ATOMIC_RELEASE);
+		__atomic_fetch_add(&guard->nr_pieces, 1, __ATOMIC_RELEASE);
+		return true;
+	}
+	if (!put_zeros(range->start, range->len))
+		return false;
+	guard_forget_pieces(guard);
 	return true;
 }
 
@@ -68,16 +101,11 @@ static bool repair(uintptr_t addr)
 	unsigned int nr = __atomic_load_n(&nr_guards_used, __ATOMIC_ACQUIRE);
 
 	for (unsigned int i = 0; i < nr; i++) {
-		uintptr_t page;
-		size_t bytes;
-		void *p;
+		struct guard range;
 
-		if (!guard_covers(&guards[i], addr, &page, &bytes))
+		if (!guard_covers(&guards[i], addr, &range))
 			continue;
-		/* mmap(2) is not on POSIX's list, but is a bare system call on Linux. */
-		p = mmap((void *)page, bytes, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-		if (p == MAP_FAILED)
+		if (!guard_repair(&guards[i], &range, addr))
 			return false;
 		__atomic_fetch_add(&nr_repaired, 1, __ATOMIC_RELAXED);
 		return true;
@@ -179,6 +207,7 @@ void sigbus_guard_remove(void *addr)
 	for (unsigned int i = 0; i < nr_guards_used; i++) {
 		if (guards[i].start == (uintptr_t)addr) {
 			guard_set(&guards[i], 0, 0, 1);
+			guard_forget_pieces(&guards[i]);
 			break;
 		}
 	}

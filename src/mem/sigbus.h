@@ -26,8 +26,15 @@ int must_check sigbus_guard_add(void *addr, size_t len);
 int must_check sigbus_guard_add_paged(void *addr, size_t len, size_t page_bytes);
 /** sigbus_guard_remove() - stop guarding the range that begins at @addr; call before munmap(2). */
 void sigbus_guard_remove(void *addr);
-/** sigbus_nr_repaired() - pages replaced so far, in the whole process. */
+/** sigbus_nr_repaired() - faults repaired so far, in the whole process. */
 uint64_t sigbus_nr_repaired(void);
+
+/**
+ * SIGBUS_PIECES_MAX - pages replaced one by one that there may be at a time, in all guarded ranges; beyond, a range is
+ * replaced as a whole, its pages that are still there included: each piece costs mappings, and a process that has no
+ * more of them would die of the next fault.
+ */
+#define SIGBUS_PIECES_MAX 8192
 
 /** SIGBUS_GUARDS_MAX - ranges guarded at a time. */
 #define SIGBUS_GUARDS_MAX 2048

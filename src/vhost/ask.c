@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A front-end's question and the back-end's answer, with a bound on the wait.
  */
@@ -44,6 +44,19 @@ static int send_all(int sock, const struct vhost_msg *msg, uint64_t deadline_ns,
 	}
 }
 
+int vhost_await(struct vhost_receiver *rx, int sock, uint64_t deadline_ns, int cancel_fd,
+		struct vhost_msg *ret_msg)
+{
+	for (;;) {
+		int err = wait_ready(sock, POLLIN, deadline_ns, cancel_fd);
+
+		if (err == 0)
+			err = vhost_receive(rx, sock, ret_msg);
+		if (err)
+			return min_of(err, 0);
+	}
+}
+
 int vhost_ask(int sock, struct vhost_receiver *rx, const struct vhost_msg *msg,
 	      uint64_t deadline_ns, int cancel_fd, struct vhost_msg *ret_reply)
 {
@@ -52,21 +65,14 @@ int vhost_ask(int sock, struct vhost_receiver *rx, const struct vhost_msg *msg,
 
 	if (err < 0 || !ret_reply)
 		return err;
-	for (;;) {
-		err = wait_ready(sock, POLLIN, deadline_ns, cancel_fd);
-		if (err < 0)
-			return err;
-		err = vhost_receive(rx, sock, &reply);
-		if (err < 0)
-			return err;
-		if (err == 0)
-			continue;
-		if (reply.header.request != msg->header.request) {
-			vhost_msg_close_fds(&reply);
-			rx->error = "reply to another message";
-			return -EPROTO;
-		}
-		*ret_reply = reply;
-		return 0;
+	err = vhost_await(rx, sock, deadline_ns, cancel_fd, &reply);
+	if (err < 0)
+		return err;
+	if (reply.header.request != msg->header.request) {
+		vhost_msg_close_fds(&reply);
+		rx->error = "reply to another message";
+		return -EPROTO;
 	}
+	*ret_reply = reply;
+	return 0;
 }

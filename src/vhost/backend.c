@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The channel on which we talk to the front-end unasked, and the descriptors that carry signals.
  *

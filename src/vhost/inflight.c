@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The in-flight area: shared memory that outlives us, in which the rings record what is under way.
  *
@@ -114,7 +114,7 @@ int vhost_set_inflight_fd(struct vhost_session *s, struct vhost_msg *msg, struct
 
 	if (err < 0)
 		return err;
-	if (!vhost_rings_stop_disabled(s))
+	if (vhost_rings_busy(s))
 		return vhost_refuse(s, -EBUSY, "SET_INFLIGHT_FD: rings run");
 	m.stride = area_stride(session_format(s), d->queue_size);
 	if (d->mmap_size < (uint64_t)m.stride * d->nr_queues || d->mmap_offset % 8 ||
@@ -126,6 +126,7 @@ int vhost_set_inflight_fd(struct vhost_session *s, struct vhost_msg *msg, struct
 	err = map_area(&m, msg->fds[0], d->mmap_offset, (uint64_t)m.stride * d->nr_queues);
 	if (err < 0)
 		return err;
+	vhost_rings_stop(s);
 	vhost_inflight_unmap(s);
 	s->inflight = m;
 	return 0;

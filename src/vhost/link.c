@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The front-end's end of a vhost-user connection.
- *
- * A reply's header is read first, with its descriptors; then exactly its payload: what comes behind belongs to the next.
  */
 #include "vhost/link.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -34,8 +31,8 @@ int vhost_link_connect(const char *path, int timeout_ms)
 	return TAKE_FD(sock);
 }
 
-int vhost_link_send(int sock, uint32_t request, uint32_t flags, const void *payload, size_t size,
-		    int fd)
+static struct vhost_msg link_msg(uint32_t request, uint32_t flags, const void *payload, size_t size,
+				 int fd)
 {
 	struct vhost_msg msg = { .header = { .request = request,
 					     .flags = VHOST_FLAG_VERSION | flags,
@@ -47,112 +44,54 @@ int vhost_link_send(int sock, uint32_t request, uint32_t flags, const void *payl
 		msg.fds[0] = fd;
 		msg.nr_fds = 1;
 	}
+	return msg;
+}
+
+int vhost_link_send(int sock, uint32_t request, uint32_t flags, const void *payload, size_t size,
+		    int fd)
+{
+	struct vhost_msg msg = link_msg(request, flags, payload, size, fd);
+
 	return vhost_send(sock, &msg);
 }
 
-static int wait_readable(int sock, uint64_t end_ns)
+/* A message of whatever form: the callers look. */
+static uint64_t begin(struct vhost_receiver *rx, int timeout_ms)
 {
-	for (;;) {
-		struct pollfd pfd = { .fd = sock, .events = POLLIN };
-		uint64_t now = clock_now_ns();
-		int n;
-
-		if (now >= end_ns)
-			return -ETIMEDOUT;
-		n = poll(&pfd, 1, (int)((end_ns - now) / NSEC_PER_MSEC) + 1);
-		if (n > 0)
-			return 0;
-		if (n < 0 && errno != EINTR)
-			return -errno;
-	}
+	vhost_receiver_init(rx, VHOST_STREAM_ANY);
+	return clock_now_ns() + (uint64_t)timeout_ms * NSEC_PER_MSEC;
 }
 
-/* Descriptors beyond what a message can have are closed by nobody else: they count as none that we know. */
-static void take_fds(struct vhost_msg *msg, struct msghdr *mh)
+/* However it was that the connection ended. */
+static int end(struct vhost_receiver *rx, int err)
 {
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
-		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; i < n; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-			if (msg->nr_fds < VHOST_FDS_MAX)
-				msg->fds[msg->nr_fds++] = fd;
-			else
-				close_fd(&fd);
-		}
-	}
-}
-
-static int receive_part(int sock, struct vhost_msg *msg, void *to, size_t len, uint64_t end_ns)
-{
-	union {
-		char buf[CMSG_SPACE(sizeof(int) * VHOST_FDS_MAX)];
-		struct cmsghdr align;
-	} control;
-
-	while (len) {
-		struct iovec iov = { to, len };
-		struct msghdr mh = { .msg_iov = &iov,
-				     .msg_iovlen = 1,
-				     .msg_control = control.buf,
-				     .msg_controllen = sizeof(control.buf) };
-		int err = wait_readable(sock, end_ns);
-		ssize_t n;
-
-		if (err < 0)
-			return err;
-		n = recvmsg(sock, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-		if (n == 0)
-			return -EPIPE;
-		if (n < 0 && errno != EINTR && errno != EAGAIN)
-			return errno == ECONNRESET ? -EPIPE : -errno;
-		if (n > 0) {
-			take_fds(msg, &mh);
-			to = (char *)to + n;
-			len -= (size_t)n;
-		}
-	}
-	return 0;
+	vhost_receiver_fini(rx);
+	return err == -ECONNRESET ? -EPIPE : err;
 }
 
 int vhost_link_receive(int sock, struct vhost_msg *ret_msg, int timeout_ms)
 {
-	uint64_t end_ns = clock_now_ns() + (uint64_t)timeout_ms * NSEC_PER_MSEC;
-	struct vhost_msg msg = {};
-	int err = receive_part(sock, &msg, &msg.header, sizeof(msg.header), end_ns);
+	struct vhost_receiver rx;
+	uint64_t deadline_ns = begin(&rx, timeout_ms);
 
-	if (err == 0 && (msg.header.size > sizeof(msg.payload) ||
-			 (msg.header.flags & VHOST_FLAG_VERSION_MASK) != VHOST_FLAG_VERSION))
-		err = -EPROTO;
-	if (err == 0)
-		err = receive_part(sock, &msg, &msg.payload, msg.header.size, end_ns);
-	if (err < 0) {
-		vhost_msg_close_fds(&msg);
-		return err;
-	}
-	*ret_msg = msg;
-	return 0;
+	return end(&rx, vhost_await(&rx, sock, deadline_ns, VHOST_NO_CANCEL, ret_msg));
 }
 
 int vhost_link_ask(int sock, uint32_t request, const void *payload, size_t size, void *reply,
 		   size_t reply_size, int timeout_ms)
 {
-	struct vhost_msg msg = {};
-	int err = vhost_link_send(sock, request, 0, payload, size, -1);
+	struct vhost_msg msg = link_msg(request, 0, payload, size, -1), answer;
+	struct vhost_receiver rx;
+	uint64_t deadline_ns = begin(&rx, timeout_ms);
+	int err = end(&rx, vhost_ask(sock, &rx, &msg, deadline_ns, VHOST_NO_CANCEL, &answer));
 
-	if (err == 0)
-		err = vhost_link_receive(sock, &msg, timeout_ms);
 	if (err < 0)
 		return err;
-	if (msg.header.request != request || msg.header.size != reply_size || msg.nr_fds ||
-	    !(msg.header.flags & VHOST_FLAG_REPLY)) {
-		vhost_msg_close_fds(&msg);
+	if (answer.header.size != reply_size || answer.nr_fds ||
+	    !(answer.header.flags & VHOST_FLAG_REPLY)) {
+		vhost_msg_close_fds(&answer);
 		return -EPROTO;
 	}
-	memcpy(reply, &msg.payload, reply_size);
+	memcpy(reply, &answer.payload, reply_size);
 	return 0;
 }

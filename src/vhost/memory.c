@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The driver's memory and the dirty log, as the front-end hands them out.
  */
@@ -33,14 +33,6 @@ int vhost_set_mem_table(struct vhost_session *s, struct vhost_msg *msg, struct v
 	struct mem_table *table, *next;
 	int err;
 
-	/* A payload longer than its regions is allowed: User-mode Linux always sends room for two. */
-	if (m->nr > VHOST_FDS_MAX || msg->header.size < offsetof(struct vhost_mem_table, regions) +
-								m->nr * sizeof(m->regions[0]))
-		return vhost_refuse(s, -EPROTO, "SET_MEM_TABLE: %u regions in %u bytes", m->nr,
-				    msg->header.size);
-	if (m->nr != msg->nr_fds)
-		return vhost_refuse(s, -EPROTO, "SET_MEM_TABLE: %u regions but %u descriptors",
-				    m->nr, msg->nr_fds);
 	err = mem_table_new(&table);
 	for (unsigned int i = 0; err == 0 && i < m->nr; i++) {
 		struct mem_region_desc desc = region_desc(&m->regions[i]);

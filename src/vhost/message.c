@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The vhost-user message table, and the codec that it rules.
  *
@@ -102,6 +102,13 @@ const struct vhost_msg_info *vhost_msg_info(uint32_t request)
 	return &requests[request];
 }
 
+const char *vhost_msg_name(uint32_t request)
+{
+	const struct vhost_msg_info *info = vhost_msg_info(request);
+
+	return info ? info->name : "?";
+}
+
 void vhost_msg_close_fds(struct vhost_msg *msg)
 {
 	for (unsigned int i = 0; i < msg->nr_fds; i++)
@@ -109,15 +116,10 @@ void vhost_msg_close_fds(struct vhost_msg *msg)
 	msg->nr_fds = 0;
 }
 
-void vhost_receiver_init(struct vhost_receiver *rx)
+void vhost_receiver_init(struct vhost_receiver *rx, enum vhost_stream stream)
 {
 	memset(rx, 0, sizeof(*rx));
-}
-
-void vhost_receiver_init_replies(struct vhost_receiver *rx)
-{
-	vhost_receiver_init(rx);
-	rx->replies = true;
+	rx->stream = stream;
 }
 
 void vhost_receiver_fini(struct vhost_receiver *rx)
@@ -160,25 +162,69 @@ static int receiver_check_header(struct vhost_receiver *rx)
 {
 	const struct vhost_header *h = &rx->msg.header;
 	const struct vhost_msg_info *info = vhost_msg_info(h->request);
+	const bool replies = rx->stream == VHOST_STREAM_REPLIES;
 
 	if ((h->flags & VHOST_FLAG_VERSION_MASK) != VHOST_FLAG_VERSION)
 		return receiver_refuse(rx, "protocol version is not 1");
-	if (!!(h->flags & VHOST_FLAG_REPLY) != rx->replies)
-		return receiver_refuse(rx, rx->replies ? "a request where a reply must be"
-						       : "a reply where a request must be");
+	if (h->size > sizeof(rx->msg.payload))
+		return receiver_refuse(rx, "payload too long");
+	if (rx->stream == VHOST_STREAM_ANY)
+		return 0;
+	if (!!(h->flags & VHOST_FLAG_REPLY) != replies)
+		return receiver_refuse(rx, replies ? "a request where a reply must be"
+						   : "a reply where a request must be");
 	if (!info)
 		return receiver_refuse(rx, "unknown message");
 	if (!info->handler)
 		return receiver_refuse(rx, "message of a feature that is not offered");
-	if (h->size < (rx->replies ? info->reply_min : info->size_min))
+	if (h->size < (replies ? info->reply_min : info->size_min))
 		return receiver_refuse(rx, "payload too short");
-	if (h->size > (rx->replies ? info->reply_max : info->size_max))
+	if (h->size > (replies ? info->reply_max : info->size_max))
 		return receiver_refuse(rx, "payload too long");
-	if (rx->msg.nr_fds < (rx->replies ? 0 : info->fds_min))
+	if (rx->msg.nr_fds < (replies ? 0 : info->fds_min))
 		return receiver_refuse(rx, "file descriptors missing");
-	if (rx->msg.nr_fds > (rx->replies ? info->reply_fds_max : info->fds_max))
+	if (rx->msg.nr_fds > (replies ? info->reply_fds_max : info->fds_max))
 		return receiver_refuse(rx, "too many file descriptors");
 	return 0;
+}
+
+/* Do the parts of a complete request agree with each other? Return: NULL, or what does not. */
+static const char *request_error(const struct vhost_msg *msg)
+{
+	const uint64_t inband = bit64(F(INBAND_NOTIFICATIONS));
+	const uint64_t inband_needs = bit64(F(REPLY_ACK)) | bit64(F(BACKEND_REQ));
+	const union vhost_payload *p = &msg->payload;
+
+	switch (msg->header.request) {
+	case VHOST_USER_SET_VRING_KICK:
+	case VHOST_USER_SET_VRING_CALL:
+	case VHOST_USER_SET_VRING_ERR:
+		if (!(p->u64 & VHOST_VRING_NOFD) != (msg->nr_fds == 1))
+			return "descriptor and no-descriptor bit do not agree";
+		return NULL;
+	case VHOST_USER_SET_MEM_TABLE:
+		/* A payload longer than its regions is allowed: User-mode Linux always sends room for two. */
+		if (p->mem.nr > VHOST_FDS_MAX || p->mem.nr != msg->nr_fds ||
+		    msg->header.size < MEM_MIN + p->mem.nr * sizeof(p->mem.regions[0]))
+			return "number of regions, payload and descriptors do not agree";
+		return NULL;
+	case VHOST_USER_SET_CONFIG:
+		return p->config.size > msg->header.size - CFG_MIN ? "more than its payload" : NULL;
+	case VHOST_USER_SET_PROTOCOL_FEATURES:
+		/* The spec asks for the connection to be closed: there is no other way to report it. */
+		if ((p->u64 & inband) && (p->u64 & inband_needs) != inband_needs)
+			return "INBAND_NOTIFICATIONS without REPLY_ACK and BACKEND_REQ";
+		return NULL;
+	default:
+		return NULL;
+	}
+}
+
+static int receiver_check_whole(struct vhost_receiver *rx)
+{
+	const char *why = rx->stream == VHOST_STREAM_REQUESTS ? request_error(&rx->msg) : NULL;
+
+	return why ? receiver_refuse(rx, why) : 0;
 }
 
 /* Read once into [@buf, @buf + @len). Return: bytes, 0 when none is there, negative errno. */
@@ -238,6 +284,9 @@ int vhost_receive(struct vhost_receiver *rx, int sock, struct vhost_msg *ret_msg
 			}
 			continue;
 		}
+		n = receiver_check_whole(rx);
+		if (n < 0)
+			return n;
 		*ret_msg = rx->msg;
 		memset(&rx->msg, 0, sizeof(rx->msg));
 		rx->got = 0;

@@ -81,25 +81,37 @@ struct vhost_msg_info {
 
 /** vhost_msg_info() - the row of message @request. Return: NULL for a number that no spec has. */
 const struct vhost_msg_info *vhost_msg_info(uint32_t request);
+/** vhost_msg_name() - its name. Return: "?" for a number that no spec has. */
+const char *vhost_msg_name(uint32_t request);
+
+/**
+ * enum vhost_stream - what a peer may send, beside the form of a message.
+ * @VHOST_STREAM_REQUESTS: a front-end's messages, as the table has them
+ * @VHOST_STREAM_REPLIES: a back-end's replies, as the table has them
+ * @VHOST_STREAM_ANY: for those who look closer themselves
+ */
+enum vhost_stream {
+	VHOST_STREAM_REQUESTS,
+	VHOST_STREAM_REPLIES,
+	VHOST_STREAM_ANY,
+};
 
 /**
  * struct vhost_receiver - puts one message after another together from a stream.
  * @msg: the message under way
  * @got: bytes of header and payload so far
- * @replies: the stream carries a back-end's replies, not a front-end's requests
+ * @stream: what may come
  * @error: what was wrong, after -EPROTO; static text
  */
 struct vhost_receiver {
 	struct vhost_msg msg;
 	size_t got;
-	bool replies;
+	enum vhost_stream stream;
 	const char *error;
 };
 
-/** vhost_receiver_init() - before the first message of a front-end. */
-void vhost_receiver_init(struct vhost_receiver *rx);
-/** vhost_receiver_init_replies() - before the first reply of a back-end. */
-void vhost_receiver_init_replies(struct vhost_receiver *rx);
+/** vhost_receiver_init() - before the first message. */
+void vhost_receiver_init(struct vhost_receiver *rx, enum vhost_stream stream);
 /** vhost_receiver_fini() - close descriptors of a message that was not complete. */
 void vhost_receiver_fini(struct vhost_receiver *rx);
 
@@ -108,8 +120,9 @@ void vhost_receiver_fini(struct vhost_receiver *rx);
  * @sock: stream socket
  * @ret_msg: the complete message; the caller closes the descriptors left in it
  *
- * The header is checked as soon as it is complete, before the payload is waited for: version, reply bit, known
- * number, payload within the table's sizes for this direction. Descriptors belong to the first bytes of a message.
+ * The header is checked as soon as it is complete, before the payload is waited for: version, size, and, unless anything may
+ * come, reply bit, known number, payload and descriptors within the table's bounds for this direction. Descriptors belong to the
+ * first bytes of a message. Of a complete request the parts have to agree: what counts descriptors or bytes of the same message.
  *
  * Return: 1 with a message; 0 when more must come first; -EPIPE at the end of the stream; -EPROTO with
  * @rx->error for what no peer may send; negative errno of recvmsg(2).
@@ -126,13 +139,23 @@ int must_check vhost_receive(struct vhost_receiver *rx, int sock, struct vhost_m
  */
 int must_check vhost_send(int sock, const struct vhost_msg *msg);
 
-/** VHOST_NO_CANCEL - vhost_ask()'s @cancel_fd: nothing cuts the wait short. */
+/** VHOST_NO_CANCEL - @cancel_fd of those that wait: nothing cuts the wait short. */
 #define VHOST_NO_CANCEL (-1)
+
+/**
+ * vhost_await() - wait for the next message.
+ * @deadline_ns: CLOCK_MONOTONIC
+ * @cancel_fd: give up when this becomes readable, or VHOST_NO_CANCEL
+ *
+ * Context: blocks. Return: 0 with the message, as vhost_receive(); -ETIMEDOUT; -ECANCELED; errors of vhost_receive() and poll(2).
+ */
+int must_check vhost_await(struct vhost_receiver *rx, int sock, uint64_t deadline_ns, int cancel_fd,
+			   struct vhost_msg *ret_msg);
 
 /**
  * vhost_ask() - as a front-end: send a message and wait for its reply.
  * @sock: stream socket to the back-end
- * @rx: made by vhost_receiver_init_replies(); no message is under way in it
+ * @rx: for replies, or anything; no message is under way in it
  * @msg: the message; descriptors stay the caller's
  * @deadline_ns: CLOCK_MONOTONIC
  * @cancel_fd: give up when this becomes readable, or VHOST_NO_CANCEL

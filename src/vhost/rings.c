@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The rings of a connection: parameters, start, stop, kicks.
  *
@@ -228,19 +228,21 @@ void vhost_ring_stop(struct vhost_session *s, unsigned int index)
 	close_fd(&r->kick_fd);
 }
 
-bool vhost_rings_stop_disabled(struct vhost_session *s)
+bool vhost_rings_busy(const struct vhost_session *s)
 {
-	bool none = true;
-
 	for (unsigned int i = 0; i < s->nr_rings; i++) {
-		if (!ring_running(s, i))
-			continue;
-		if (vhost_ring_enabled(s, i))
-			none = false;
-		else
+		if (ring_running(s, i) && vhost_ring_enabled(s, i))
+			return true;
+	}
+	return false;
+}
+
+void vhost_rings_stop(struct vhost_session *s)
+{
+	for (unsigned int i = 0; i < s->nr_rings; i++) {
+		if (ring_running(s, i))
 			vhost_ring_stop(s, i);
 	}
-	return none;
 }
 
 void vhost_rings_reset(struct vhost_session *s)
@@ -353,16 +355,11 @@ int vhost_get_vring_base(struct vhost_session *s, struct vhost_msg *msg, struct 
 static int ring_take_fd(struct vhost_session *s, const char *what, struct vhost_msg *msg,
 			struct vhost_ring **ret_ring, unsigned int *ret_index, int *ret_fd)
 {
-	const uint64_t word = msg->payload.u64;
-	const unsigned int index = word & VHOST_VRING_INDEX_MASK;
+	const unsigned int index = msg->payload.u64 & VHOST_VRING_INDEX_MASK;
 	int err = ring_find(s, what, index, ret_ring);
 
 	if (err < 0)
 		return err;
-	if (!(word & VHOST_VRING_NOFD) != (msg->nr_fds == 1))
-		return vhost_refuse(s, -EPROTO,
-				    "%s: %u descriptors, but the no-descriptor bit is %s", what,
-				    msg->nr_fds, word & VHOST_VRING_NOFD ? "set" : "clear");
 	if (msg->nr_fds) {
 		err = vhost_event_fd_check(msg->fds[0]);
 		if (err < 0)

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Accepts front-ends, one at a time.
  */
@@ -39,7 +39,8 @@ static void server_begin_session(struct vhost_server *server, int *sock)
 	int err = vhost_session_new(&server->session, &config);
 
 	if (err < 0) {
-		log_error("vhost-user: cannot serve a front-end: %s", strerror(-err));
+		log_warn_ratelimited(&server->ratelimit, "vhost-user: cannot serve a front-end: %s",
+				     strerror(-err));
 		return;
 	}
 	*sock = -1;

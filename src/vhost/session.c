@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A connection's life: receive, check against the table, handle, answer.
  *
@@ -78,10 +78,7 @@ static int session_receive_one(struct vhost_session *s)
 
 	if (err == -EPROTO)
 		return vhost_refuse(s, err, "message %u (%s): %s", s->rx.msg.header.request,
-				    vhost_msg_info(s->rx.msg.header.request)
-					    ? vhost_msg_info(s->rx.msg.header.request)->name
-					    : "?",
-				    s->rx.error);
+				    vhost_msg_name(s->rx.msg.header.request), s->rx.error);
 	if (err <= 0)
 		return err;
 	err = session_dispatch(s, &msg);
@@ -128,7 +125,7 @@ int vhost_session_new(struct vhost_session **ret_session, const struct vhost_ses
 	s->ratelimit = config->ratelimit;
 	s->backend_fd = -1;
 	s->nr_rings = min_of(device_nr_queues(s->dev), (unsigned int)VHOST_QUEUES_MAX);
-	vhost_receiver_init(&s->rx);
+	vhost_receiver_init(&s->rx, VHOST_STREAM_REQUESTS);
 	vhost_rings_init(s);
 	err = mem_table_new(&s->mem);
 	if (err < 0)

@@ -161,8 +161,10 @@ void vhost_rings_init(struct vhost_session *s);
 void vhost_rings_fini(struct vhost_session *s);
 /** vhost_ring_stop() - stop ring @index if it runs, keep its base, drop its kick descriptor. */
 void vhost_ring_stop(struct vhost_session *s, unsigned int index);
-/** vhost_rings_stop_disabled() - stop the running rings that are disabled. Return: true when no ring runs afterwards. */
-bool vhost_rings_stop_disabled(struct vhost_session *s);
+/** vhost_rings_busy() - does a ring run that is enabled? */
+bool vhost_rings_busy(const struct vhost_session *s);
+/** vhost_rings_stop() - stop all rings that run. */
+void vhost_rings_stop(struct vhost_session *s);
 /** vhost_rings_start_pending() - start the rings that waited for memory. */
 void vhost_rings_start_pending(struct vhost_session *s);
 /** vhost_rings_reset() - stop and disable all, forget sizes, addresses and positions; call descriptors stay. */

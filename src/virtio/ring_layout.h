@@ -110,6 +110,45 @@ static inline bool ring_event_crossed(uint16_t event, uint16_t new, uint16_t old
 	return (uint16_t)(new - event - 1) < (uint16_t)(new - old);
 }
 
+/** ring_advance() - @nr descriptors further in a packed ring of @size, @nr at most that. */
+static inline void ring_advance(uint16_t *pos, bool *wrap, uint32_t nr, uint32_t size)
+{
+	uint32_t at = *pos + nr;
+
+	if (at >= size) {
+		at -= size;
+		*wrap = !*wrap;
+	}
+	*pos = (uint16_t)at;
+}
+
+/**
+ * ring_event_wants() - packed: does the other side want to be told of what was just published?
+ * @word: of its struct ring_event, loaded once: position and flags belong together
+ * @event_idx: VIRTIO_F_EVENT_IDX was negotiated
+ * @pos: where the published descriptors end
+ * @wrap: wrap counter there
+ * @nr: their number
+ * @size: of the ring
+ *
+ * The reserved value, and an event position without the feature, are taken as "enable".
+ */
+static inline bool ring_event_wants(uint32_t word, bool event_idx, uint16_t pos, bool wrap,
+				    uint32_t nr, uint32_t size)
+{
+	uint16_t event = word & 0x7fff;
+	uint32_t flags = word >> 16 & 3;
+
+	if (flags == RING_EVENT_DISABLE)
+		return false;
+	if (flags != RING_EVENT_DESC || !event_idx || nr >= size)
+		return true;
+	/* An event position of the lap before is that many descriptors behind. */
+	if ((word >> 15 & 1) != wrap)
+		event = (uint16_t)(event - size);
+	return ring_event_crossed(event, pos, (uint16_t)(pos - nr));
+}
+
 /**
  * ring_full_barrier() - a store before it is visible before a load behind it is done.
  *

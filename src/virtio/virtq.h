@@ -19,6 +19,14 @@
 /** VIRTQ_SIZE_MAX - largest ring, in descriptors (virtio 1.2, 2.7 and 2.8.10.1). */
 #define VIRTQ_SIZE_MAX 32768
 
+/**
+ * VIRTQ_TABLE_ANY - entries that an indirect table may have however small the ring is; else the ring's size is the limit.
+ *
+ * A driver must not go beyond the ring's size at all (virtio 1.2, 2.7.5.3.1, 2.8.19), but Linux does with small rings. Each
+ * chain that is out costs us a segment for an entry, and a driver can make all of them from one table.
+ */
+#define VIRTQ_TABLE_ANY 1024u
+
 /** VIRTQ_CHAIN_BYTES_MAX - bytes that one chain may describe, both directions together. */
 #define VIRTQ_CHAIN_BYTES_MAX (64u << 20)
 

@@ -114,7 +114,7 @@ const char *virtq_chain_add_indirect(const struct virtq *vq, struct virtq_chain 
 		return "indirect descriptor without the feature";
 	if (unlikely(!nr || desc->len % INDIRECT_DESC_BYTES))
 		return "indirect table of a bad length";
-	if (unlikely(nr > VIRTQ_SIZE_MAX))
+	if (unlikely(nr > max_of(vq->size, VIRTQ_TABLE_ANY)))
 		return "indirect table too long";
 	table = mem_table_map(mem, gpa(desc->addr), desc->len);
 	if (unlikely(!table && mem_table_count_iov(mem, gpa(desc->addr), desc->len) < 0))

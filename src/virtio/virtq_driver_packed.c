@@ -14,17 +14,6 @@ static inline struct ring_event __guest *event_of(void __guest *area)
 	return (struct ring_event __guest *)area;
 }
 
-static inline void advance(uint16_t *pos, bool *wrap, uint32_t nr, uint32_t size)
-{
-	uint32_t at = *pos + nr;
-
-	if (at >= size) {
-		at -= size;
-		*wrap = !*wrap;
-	}
-	*pos = (uint16_t)at;
-}
-
 /* Write the next descriptor of the ring, or hold its second word back when it is the first of the batch. */
 static void put_desc(struct virtq_driver *drv, uint64_t addr, uint32_t len, uint16_t id,
 		     uint16_t flags)
@@ -40,7 +29,7 @@ static void put_desc(struct virtq_driver *drv, uint64_t addr, uint32_t len, uint
 	} else {
 		guest_write64(&drv->desc[drv->avail].word, word);
 	}
-	advance(&drv->avail, &drv->avail_wrap, 1, drv->setup.size);
+	ring_advance(&drv->avail, &drv->avail_wrap, 1, drv->setup.size);
 	drv->nr_added++;
 }
 
@@ -90,23 +79,12 @@ void driver_packed_add(struct virtq_driver *drv, const struct iovec *segs, unsig
 
 bool driver_packed_publish(struct virtq_driver *drv)
 {
-	uint32_t word, flags;
-	uint16_t event;
-
 	/* Release: pairs with the device's acquire of the flags; it sees the rest of the batch and the data. */
 	guest_write64_release(&drv->desc[drv->first_pos].word, drv->first_word);
 	/* Pairs with the device's full barrier between asking for a kick and looking for chains. */
 	ring_full_barrier();
-	word = guest_read32(&event_of(drv->device)->word);
-	event = word & 0x7fff;
-	flags = word >> 16 & 3;
-	if (flags == RING_EVENT_DISABLE)
-		return false;
-	if (flags != RING_EVENT_DESC || !drv->setup.event_idx || drv->nr_added >= drv->setup.size)
-		return true;
-	if ((word >> 15 & 1) != drv->avail_wrap)
-		event = (uint16_t)(event - drv->setup.size);
-	return ring_event_crossed(event, drv->avail, (uint16_t)(drv->avail - drv->nr_added));
+	return ring_event_wants(guest_read32(&event_of(drv->device)->word), drv->setup.event_idx,
+				drv->avail, drv->avail_wrap, drv->nr_added, drv->setup.size);
 }
 
 static inline bool is_used(uint16_t flags, bool wrap)
@@ -138,7 +116,7 @@ int driver_packed_get(struct virtq_driver *drv, void **ret_cookie, uint32_t *ret
 	drv->free_head = desc.id;
 	drv->nr_free += slot->nr_desc;
 	drv->nr_out--;
-	advance(&drv->used, &drv->used_wrap, slot->nr_desc, drv->setup.size);
+	ring_advance(&drv->used, &drv->used_wrap, slot->nr_desc, drv->setup.size);
 	return 1;
 }
 
@@ -171,7 +149,7 @@ uint32_t driver_packed_base(const struct virtq_driver *drv)
 		if (!is_used(desc.flags, wrap) || desc.id >= drv->setup.size ||
 		    !drv->slots[desc.id].cookie)
 			break;
-		advance(&pos, &wrap, drv->slots[desc.id].nr_desc, drv->setup.size);
+		ring_advance(&pos, &wrap, drv->slots[desc.id].nr_desc, drv->setup.size);
 	}
 	return (pos | (uint32_t)wrap << 15) * 0x10001u;
 }

@@ -95,17 +95,6 @@ static int walk(struct virtq *vq, const struct mem_table *mem, struct virtq_chai
 	}
 }
 
-static inline void advance(uint16_t *pos, bool *wrap, uint32_t nr, uint32_t size)
-{
-	uint32_t at = *pos + nr;
-
-	if (at >= size) {
-		at -= size;
-		*wrap = !*wrap;
-	}
-	*pos = (uint16_t)at;
-}
-
 /* A chain that an earlier life took; the ring may not have its descriptors any more, the record has. */
 static cold_path int pop_resubmit(struct virtq *vq, const struct mem_table *mem,
 				  struct virtq_chain *chain)
@@ -165,7 +154,7 @@ int packed_pop(struct virtq *vq, const struct mem_table *mem, struct virtq_chain
 	if (unlikely(nr < 0))
 		return nr;
 	chain->nr_desc = (uint16_t)nr;
-	advance(&pop->next, &pop->wrap, (uint32_t)nr, vq->size);
+	ring_advance(&pop->next, &pop->wrap, (uint32_t)nr, vq->size);
 	pop->nr_taken += (uint32_t)nr;
 	return 1;
 }
@@ -213,7 +202,7 @@ void packed_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t wri
 		guest_write64(&vq->desc[push->next].word, word);
 		virtq_mark(vq, push->next * sizeof(struct ring_desc), sizeof(struct ring_desc));
 	}
-	advance(&push->next, &push->wrap, chain->nr_desc, vq->size);
+	ring_advance(&push->next, &push->wrap, chain->nr_desc, vq->size);
 	push->nr_pending += chain->nr_desc;
 }
 
@@ -221,15 +210,15 @@ void packed_flush(struct virtq *vq)
 {
 	struct virtq_push_side *push = &vq->push;
 
-	/* Release: pairs with virtq_room(); before the flags, so that the pop side never counts too few. */
-	__atomic_store_n(&push->nr_returned, push->nr_returned + push->nr_pending,
-			 __ATOMIC_RELEASE);
 	if (unlikely(vq->inflight)) {
-		/* The record and the ring change as one for the pop side. */
+		/* The record and the ring change as one for the pop side: there is room in both, or in none. */
 		inflight_packed_lock(vq->inflight);
 		inflight_packed_link(vq->inflight, push->batch, push->nr_batch, push->next,
 				     push->wrap);
 	}
+	/* Release: pairs with virtq_room(); before the flags, so that the pop side never counts too few. */
+	__atomic_store_n(&push->nr_returned, push->nr_returned + push->nr_pending,
+			 __ATOMIC_RELEASE);
 	/* Release: pairs with the driver's acquire of the flags; it sees the data and the rest of the batch. */
 	guest_write64_release(&vq->desc[push->first].word, push->first_word);
 	if (unlikely(vq->inflight)) {
@@ -243,19 +232,7 @@ bool packed_call_needed(struct virtq *vq)
 {
 	struct virtq_push_side *push = &vq->push;
 	const struct ring_event __guest *driver = (const struct ring_event __guest *)vq->driver;
-	/* Position and flags in one load: they belong together. */
-	uint32_t word = guest_read32(&driver->word);
-	uint16_t event = word & 0x7fff;
-	uint32_t flags = word >> 16 & 3;
 
-	if (flags == RING_EVENT_DISABLE)
-		return false;
-	/* The reserved value, and an event position without the feature, are taken as "enable". */
-	if (flags != RING_EVENT_DESC || !vq->event_idx || push->nr_since_call >= vq->size)
-		return true;
-	/* An event position of the lap before is that many descriptors behind. */
-	if ((word >> 15 & 1) != push->first_wrap)
-		event = (uint16_t)(event - vq->size);
-	return ring_event_crossed(event, push->first,
-				  (uint16_t)(push->first - push->nr_since_call));
+	return ring_event_wants(guest_read32(&driver->word), vq->event_idx, push->first,
+				push->first_wrap, push->nr_since_call, vq->size);
 }

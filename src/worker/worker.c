@@ -13,12 +13,12 @@
 #include "worker/worker.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/thread.h"
 #include "vhost/server.h"
 #include "vhost/session.h"
 
@@ -211,15 +211,10 @@ static void *worker_main(void *arg)
 
 int worker_run(struct worker *w)
 {
-	sigset_t all, old;
-	int err;
+	int err = thread_start(&w->thread, worker_main, w);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&w->thread, NULL, worker_main, w);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	w->thread_runs = !err;
-	return -err;
+	return err;
 }
 
 void worker_end(struct worker *w)

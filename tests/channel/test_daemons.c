@@ -463,11 +463,11 @@ static void test_clones_in_order(void **state)
 		assert_int_equal(t->in.unique, 4 * i);
 		daemon_receive(t, second);
 		fake_before = b;
-		/* We take what comes, in the order of the sockets. */
+		/* We take what comes, in the order of the sockets; or the reply thread does, if it is at work at the moment. */
 		assert_true(t->svc->ops->poll_begin(t->svc));
 		daemon_reply(second, 4 * i + 2, 0, &attr, sizeof(attr));
 		daemon_reply(t->clone, 0, FUSE_NOTIFY_INVAL_INODE, &inval, sizeof(inval));
-		assert_true(t->svc->ops->poll(t->svc));
+		t->svc->ops->poll(t->svc);
 		t->svc->ops->poll_end(t->svc);
 		wait_count(&fake_nr_notified, (unsigned int)i);
 		assert_int_equal(fake_nr_notified_after, i);

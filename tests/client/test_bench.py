@@ -135,6 +135,13 @@ def test_modes(null, rw, wait, ring):
     assert out["cpu_s_per_million_requests"]["device"] > 0
 
 
+@pytest.mark.parametrize("depth", [1, 32])
+def test_polls_before_it_sleeps(null, depth):
+    out = result(null[0], "--rw", "randrw", "--file", "data", "--verify", "--iodepth", depth, "--poll-us", 200)
+    check_numbers(out)
+    assert (out["wait"], out["poll_us"], out["verified"]) == ("event", 200, True)
+
+
 @pytest.mark.parametrize("queues", [1, 2, 4])
 @pytest.mark.parametrize("depth", [1, 2, 32, 256])
 @pytest.mark.parametrize("ring", [[], ["--packed"]], ids=["split", "packed"])
@@ -237,6 +244,8 @@ def test_device_dies(tmp_path):
     (["--runtime", "0", "s"], "--runtime: '0'"),
     (["--runtime", "nan", "s"], "--runtime: 'nan'"),
     (["--runtime", "1s", "s"], "--runtime: '1s'"),
+    (["--poll-us", "1000001", "s"], "--poll-us: '1000001' is not a number from 0 to 1000000"),
+    (["--poll", "--poll-us", "1", "s"], "--poll-us is for a driver that sleeps: it does not go with --poll"),
     (["--cpu", "", "s"], "--cpu: ''"),
     (["--cpu", "1-", "s"], "--cpu: '1-'"),
     (["--cpu", "2-1", "s"], "--cpu: '2-1'"),
@@ -277,7 +286,7 @@ def test_refusals(null, tmp_path):
 
 def test_help():
     run = subprocess.run([FUSEWIRE, "bench", "--help"], capture_output=True, text=True, timeout=20, check=True)
-    for option in ["rw", "bs", "iodepth", "queues", "size", "file", "runtime", "verify", "poll", "event", "packed", "pid",
+    for option in ["rw", "bs", "iodepth", "queues", "size", "file", "runtime", "verify", "poll", "event", "poll-us", "packed", "pid",
                    "cpu", "json"]:
         assert "--" + option in run.stdout
 

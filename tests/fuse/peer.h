@@ -27,7 +27,8 @@
 #include "fuse/swap.h"
 
 /** PEER_FLAGS - what a Linux driver of today offers. */
-#define PEER_FLAGS UINT64_C(0x000005fd7bfffffb)
+#define PEER_FLAGS  UINT64_C(0x000005fd7bfffffb)
+#define PEER_UNIQUE UINT64_C(0x1122334455667788)
 
 /**
  * struct peer - both ends of a session.
@@ -35,6 +36,7 @@
  * @swapped: the driver's byte order
  * @extlen: bytes of extensions at the end of the next request's tail
  * @writable: room for the next reply; 0: plenty
+ * @unique: of the next request; 0: PEER_UNIQUE
  * @req: last request
  * @buf: its message
  * @daemon: the daemon's INIT reply
@@ -48,6 +50,7 @@ struct peer {
 	bool swapped;
 	uint32_t extlen;
 	size_t writable;
+	uint64_t unique;
 	struct fuse_request req;
 	unsigned char buf[FUSE_ARGS_MAX + 128];
 	struct fuse_init_out daemon;
@@ -94,7 +97,7 @@ static inline int peer_send(struct peer *p, uint32_t opcode, uint64_t nodeid, co
 	struct fuse_in_header hdr = {
 		.len = (uint32_t)len,
 		.opcode = opcode,
-		.unique = 0x1122334455667788,
+		.unique = p->unique ? p->unique : PEER_UNIQUE,
 		.nodeid = nodeid,
 		.uid = 1000,
 		.gid = 100,
@@ -125,6 +128,7 @@ static inline int peer_send(struct peer *p, uint32_t opcode, uint64_t nodeid, co
 	free(msg);
 	p->extlen = 0;
 	p->writable = 0;
+	p->unique = 0;
 	return err;
 }
 

@@ -192,6 +192,65 @@ static void run_threads(unsigned int losses)
 	peer_free(p);
 }
 
+static uint64_t guess;
+
+static void *forget_guess(void *arg)
+{
+	struct worker *w = arg;
+	const struct fuse_forget_in in = { .nlookup = 1 };
+	unsigned char buf[512];
+	struct fuse_request req;
+	uint64_t id;
+
+	while ((id = __atomic_load_n(&guess, __ATOMIC_RELAXED))) {
+		if (!send_raw(w, &req, buf, FUSE_FORGET, id, &in, sizeof(in)))
+			assert_int_equal(fuse_session_finish(w->session, &req, 0, NULL, 0, true),
+					 0);
+	}
+	return NULL;
+}
+
+static void create(struct worker *w, uint64_t id)
+{
+	const struct fuse_create_in in = { .mode = S_IFREG | 0644 };
+	const struct fuse_entry_out entry = peer_entry(id, S_IFREG);
+	struct fuse_release_in rel = { .fh = id };
+	unsigned char body[sizeof(entry) + sizeof(struct fuse_open_out)] = { 0 };
+	unsigned char args[sizeof(in) + 2] = { 0 }, buf[512];
+	struct fuse_request req;
+
+	memcpy(args, &in, sizeof(in));
+	args[sizeof(in)] = 'n';
+	memcpy(body, &entry, sizeof(entry));
+	fuse_put64(body + sizeof(entry), rel.fh);
+	assert_int_equal(send_raw(w, &req, buf, FUSE_CREATE, 1, args, sizeof(args)), 0);
+	assert_int_equal(fuse_session_finish(w->session, &req, 0, body, sizeof(body), true), 0);
+	assert_int_equal(send_raw(w, &req, buf, FUSE_RELEASE, id, &rel, sizeof(rel)), 0);
+	assert_int_equal(fuse_session_finish(w->session, &req, 0, NULL, 0, true), 0);
+}
+
+/* A driver forgets what it was not told of yet: the daemon's file is open all the same, and gets closed. */
+static void test_forget_beside_create(void **state)
+{
+	struct peer *p = peer_new((struct peer_setup){ 0 });
+	struct worker w = { .session = p->session };
+	pthread_t thread;
+
+	(void)state;
+	guess = 2;
+	assert_int_equal(pthread_create(&thread, NULL, forget_guess, &w), 0);
+	for (uint64_t id = 2; id < 2 + ROUNDS; id++) {
+		__atomic_store_n(&guess, id, __ATOMIC_RELAXED);
+		create(&w, id);
+	}
+	__atomic_store_n(&guess, 0, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	drain(p->session);
+	assert_int_equal(ledger_nr_nodes(p->session->ledger), 0);
+	assert_int_equal(ledger_nr_handles(p->session->ledger), 0);
+	peer_free(p);
+}
+
 static void test_threads(void **state)
 {
 	(void)state;
@@ -359,6 +418,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_forget_beside_create),
 		cmocka_unit_test(test_threads_with_losses),
 		cmocka_unit_test(test_late_replies),
 		cmocka_unit_test(test_no_memory),

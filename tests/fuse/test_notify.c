@@ -199,12 +199,22 @@ static void test_prune(void **state)
 
 static int answer_retrieve(struct peer *p, uint64_t unique, uint32_t bytes)
 {
-	uint64_t nodeid = 0;
-	int err = fuse_retrieve_answer(p->session, unique, bytes, &nodeid);
+	struct fuse_notify_retrieve_out what;
+	int err = fuse_retrieve_answer(p->session, unique, bytes, &what);
 
 	if (!err)
-		assert_int_equal(nodeid, NODE_FILE);
+		assert_int_equal(what.nodeid, NODE_FILE);
 	return err;
+}
+
+static uint64_t ask_retrieve(struct peer *p, uint64_t nodeid, uint64_t unique)
+{
+	const struct fuse_notify_retrieve_out what = { .notify_unique = unique,
+						       .nodeid = nodeid,
+						       .size = 100 };
+
+	assert_int_equal(say(p, FUSE_NOTIFY_RETRIEVE, &what, sizeof(what), NULL), 0);
+	return fuse_get64(message + FUSE_OUT_BYTES, false);
 }
 
 static void test_retrieve(void **state)
@@ -236,6 +246,28 @@ static void test_retrieve(void **state)
 	peer_free(p);
 }
 
+/* The driver answers a daemon that is gone: what it says is not for the next one, which asks with the same number. */
+static void test_retrieve_of_dead_daemon(void **state)
+{
+	const struct fuse_notify_retrieve_in in = { .size = 3 };
+	struct peer *p = notified_peer(false);
+	uint64_t first, second;
+
+	(void)state;
+	first = ask_retrieve(p, NODE_FILE, 1);
+	fuse_session_daemon_lost(p->session);
+	second = ask_retrieve(p, FUSE_ROOT_ID, 1);
+	p->unique = first;
+	assert_int_equal(peer_send(p, FUSE_NOTIFY_REPLY, NODE_FILE, &in, sizeof(in), "abc", 3),
+			 -ENODATA);
+	p->unique = second;
+	assert_int_equal(peer_send(p, FUSE_NOTIFY_REPLY, FUSE_ROOT_ID, &in, sizeof(in), "abc", 3),
+			 0);
+	/* The daemon knows it by its own. */
+	assert_int_equal(fuse_get64(p->buf + offsetof(struct fuse_in_header, unique), false), 1);
+	peer_free(p);
+}
+
 /* A driver that takes none, or is too old for this one. */
 static void test_not_for_this_driver(void **state)
 {
@@ -263,6 +295,7 @@ int main(void)
 		cmocka_unit_test(test_store),
 		cmocka_unit_test(test_prune),
 		cmocka_unit_test(test_retrieve),
+		cmocka_unit_test(test_retrieve_of_dead_daemon),
 		cmocka_unit_test(test_not_for_this_driver),
 	};
 

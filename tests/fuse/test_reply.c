@@ -404,6 +404,15 @@ static void test_dirents(void **state)
 	run_dirents(FUSE_READDIRPLUS, true);
 }
 
+static bool all_zero(const unsigned char *p, size_t len)
+{
+	while (len && !*p) {
+		p++;
+		len--;
+	}
+	return !len;
+}
+
 static void test_plus_lookups(void **state)
 {
 	struct peer *p = good_peer((struct peer_setup){ 0 });
@@ -422,14 +431,25 @@ static void test_plus_lookups(void **state)
 	assert_int_equal(ledger_nr_nodes(ledger), nodes + 1);
 	assert_int_equal(peer_forget(p, 602, 3), 0);
 	assert_int_equal(PEER_ARG(p, fuse_forget_in)->nlookup, 2);
-	/* The root's number for a name is a lie. */
+	/* The root's number for a name is a lie: of such an entry the driver gets the name alone, and of the others all. */
 	len = put_dirent(buf, true, FUSE_ROOT_ID, "a");
-	assert_int_equal(answer(p, FUSE_READDIRPLUS, buf, len), -EIO);
+	len += put_dirent(buf + len, true, 605, "b");
+	assert_int_equal(answer(p, FUSE_READDIRPLUS, buf, len), 0);
+	assert_true(all_zero(buf, sizeof(struct fuse_entry_out)));
+	assert_int_equal(fuse_get64(buf + len / 2, false), 605);
+	assert_int_equal(peer_forget(p, 605, 1), 0);
+	/* So does one with attributes that nothing can have; its lookup is owed. */
+	len = put_dirent(buf, true, 606, "a");
+	fuse_put32(buf + offsetof(struct fuse_entry_out, attr.mode), 0644);
+	assert_int_equal(answer(p, FUSE_READDIRPLUS, buf, len), 0);
+	assert_true(all_zero(buf, sizeof(struct fuse_entry_out)));
+	assert_int_equal(ledger_nr_nodes(ledger), nodes + 1);
+	assert_int_equal(peer_send(p, FUSE_STATFS, 606, NULL, 0, NULL, 0), -ESTALE);
 	/* An entry before a malformed one was counted by the daemon, and is owed. */
 	len = put_dirent(buf, true, 603, "a");
 	len += put_dirent(buf + len, true, 604, "b/");
 	assert_int_equal(answer(p, FUSE_READDIRPLUS, buf, len), -EIO);
-	assert_int_equal(ledger_nr_nodes(ledger), nodes + 1);
+	assert_int_equal(ledger_nr_nodes(ledger), nodes + 2);
 	assert_int_equal(peer_send(p, FUSE_STATFS, 603, NULL, 0, NULL, 0), -ESTALE);
 	peer_free(p);
 }

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Feeds a keeper with made-up messages of a front-end, and made-up replies of back-ends that come and go.
  *
@@ -110,7 +110,7 @@ static void *back_main(void *arg)
 	unsigned int manner = 0;
 	int err = 0;
 
-	vhost_receiver_init(&rx);
+	vhost_receiver_init(&rx, VHOST_STREAM_REQUESTS);
 	while (err >= 0 && manner != 3) {
 		struct pollfd p = { .fd = b->sock, .events = POLLIN };
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Feeds a vhost-user connection with made-up messages, in front of a device that checks what a transport may do.
  *

@@ -15,7 +15,8 @@ NULL_BACK = os.environ.get("NULL_BACK", os.path.join(guest.ROOT, "build/tests/ke
 class Kept:
     """The keeper's socket, and behind it one null_back after another with the same data and session."""
 
-    tag = "t"
+    # Of the device; User-mode Linux asks it.
+    tag = "kept"
     queues = 2
 
     def __init__(self, tmp, inband):
@@ -61,16 +62,16 @@ def test_backend_is_killed_and_replaced(tmp, kind):
     shell = guest.Shell(options, backends=[kept])
     try:
         shell.check("dd if=/dev/urandom of=/tmp/r bs=64k count=16 2>/dev/null; "
-                    "dd if=/tmp/r of=/mnt/t/data bs=64k conv=notrunc 2>/dev/null; sync; md5sum </tmp/r >/tmp/sum")
+                    "dd if=/tmp/r of=/mnt/kept/data bs=64k conv=notrunc 2>/dev/null; sync; md5sum </tmp/r >/tmp/sum")
         for _ in range(3):
             # Requests are under way when it dies; they and those that follow end, right or with an error of their own.
-            shell.send("i=0; while [ $i -lt 12 ]; do head -c 1048576 /mnt/t/data >/dev/null 2>&1; "
+            shell.send("i=0; while [ $i -lt 12 ]; do head -c 1048576 /mnt/kept/data >/dev/null 2>&1; "
                        "echo 3 >/proc/sys/vm/drop_caches; i=$((i+1)); done &")
             kept.next()
             shell.check("wait; echo 3 >/proc/sys/vm/drop_caches; "
-                        "head -c 1048576 /mnt/t/data | md5sum | cmp - /tmp/sum")
-        assert "virtiofs" in shell.check("grep /mnt/t /proc/mounts")
-        shell.check("umount /mnt/t && mount -t virtiofs t /mnt/t && ls /mnt/t/data")
+                        "head -c 1048576 /mnt/kept/data | md5sum | cmp - /tmp/sum")
+        assert "virtiofs" in shell.check("grep /mnt/kept /proc/mounts")
+        shell.check("umount /mnt/kept && mount -t virtiofs kept /mnt/kept && ls /mnt/kept/data")
         assert shell.end() == 0
     finally:
         shell.kill()

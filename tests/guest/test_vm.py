@@ -16,7 +16,7 @@ import pytest
 import guest
 from process import descendants
 
-UML = pytest.param(["--uml"], marks=pytest.mark.skipif(guest.uml_is_out() is not None, reason=str(guest.uml_is_out())))
+UML = pytest.param(guest.KINDS["uml"][0], marks=pytest.mark.skipif(guest.uml_is_out() is not None, reason=str(guest.uml_is_out())))
 KINDS = pytest.mark.parametrize("options", [["--kernel-version", "6.12"], UML], ids=["qemu", "uml"])
 
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * An owner of a keeper, for tests: keeper_main LISTEN [--backend PATH] [--fallback PATH] [--reply-ms N]
  * [--backend-ms N] [--inband].

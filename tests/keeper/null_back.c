@@ -1,10 +1,10 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The null service as a back-end that takes a session over: null_back SOCKET RECORD DATA GENERATION [QUEUES] [inband].
  *
  * RECORD is a file with the session of the process before; GENERATION says how many had it (0: none). DATA has
  * what the served file holds (mmap64() is wrapped for that). As many connections as come are served, one after the
- * other; SIGTERM ends it.
+ * other; SIGUSR1 makes it tell the driver that its root has changed, SIGTERM ends it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -28,6 +29,7 @@ void *__real_mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t
 void *__wrap_mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t off);
 
 static struct loop *loop;
+static struct device *dev;
 static int data_fd = -1;
 
 /* The one mapping of that size is the null service's file. */
@@ -41,6 +43,32 @@ void *__wrap_mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t
 static void stop(int sig)
 {
 	loop_stop(loop);
+}
+
+static void notify(void *ctx, uint32_t events)
+{
+	const struct fuse_notify_inval_inode_out what = { .ino = FUSE_ROOT_ID };
+	const struct loop_watch *watch = ctx;
+	struct signalfd_siginfo info;
+	int err;
+
+	if (read(watch->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	err = device_notify(dev, FUSE_NOTIFY_INVAL_INODE, &what, sizeof(what));
+	if (err < 0)
+		log_info("notify: %s", strerror(-err));
+}
+
+static int watch_signal(struct loop_watch *watch)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	*watch = (struct loop_watch){ signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), notify,
+				      watch };
+	return loop_add(loop, watch, EPOLLIN);
 }
 
 static struct fuse_session_record *map_record(const char *path, const char *data)
@@ -65,8 +93,8 @@ int main(int argc, char **argv)
 	struct vhost_listener listener = { .fd = -1 };
 	struct vhost_server *server = NULL;
 	char text[VHOST_LISTEN_TEXT];
+	struct loop_watch usr1;
 	unsigned int generation;
-	struct device *dev = NULL;
 	struct service *svc;
 	int err;
 
@@ -78,8 +106,8 @@ int main(int argc, char **argv)
 		config.nr_request_queues = (unsigned int)strtoul(argv[5], NULL, 10);
 	config.arch = FUSE_ARCH_NATIVE;
 	config.record = map_record(argv[2], argv[3]);
-	if (!config.record || loop_new(&loop) < 0 || null_service_new(&svc, FILE_BYTES) < 0 ||
-	    device_new(&dev, &config, svc) < 0)
+	if (!config.record || loop_new(&loop) < 0 || watch_signal(&usr1) < 0 ||
+	    null_service_new(&svc, FILE_BYTES) < 0 || device_new(&dev, &config, svc) < 0)
 		return 1;
 	if (generation)
 		log_info("resume: %s", strerror(-device_resume(dev, generation)));
@@ -95,6 +123,8 @@ int main(int argc, char **argv)
 							      .inband_notifications = argc > 6 });
 	if (err == 0)
 		err = loop_run(loop);
+	loop_remove(loop, &usr1);
+	close(usr1.fd);
 	vhost_server_free(server);
 	vhost_listen_close(&listener);
 	device_free(dev);

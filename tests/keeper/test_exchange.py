@@ -5,7 +5,6 @@ import os
 import signal
 import struct
 import subprocess
-import sys
 import time
 
 import pytest
@@ -13,8 +12,7 @@ import pytest
 from conftest import wait_for
 from vhost_peer import *
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'lib'))
-import virtiofsd  # noqa: E402
+import virtiofsd
 
 
 def begin(keeper, nr=3):
@@ -26,11 +24,6 @@ def begin(keeper, nr=3):
 def works(driver):
     error, reply = driver.fuse_getattr()
     assert error == 0 and len(reply) == 104
-
-
-def submit_getattr(driver):
-    driver.unique += 2
-    driver.submit(struct.pack('<IIQQIIII', 56, 3, driver.unique, 1, 0, 0, 0, 0) + bytes(16), 16 + 104)
 
 
 def completed(driver):
@@ -48,7 +41,7 @@ def test_killed_while_idle(null, keep):
             back.kill()
             keeper.wait_event(f'lost {back.path} 0')
             # What comes meanwhile is served by the next.
-            submit_getattr(drivers[1])
+            drivers[1].submit_getattr()
             back = null()
             keeper.switch(back.path)
             completed(drivers[1])
@@ -82,7 +75,7 @@ def test_dies_inside_a_message(null, keep):
         back.kill()
         assert front.recv()[2] == u64(0)
         keeper.wait_event(f'set {spare.path} 0')
-        submit_getattr(drivers[1])
+        drivers[1].submit_getattr()
         with pytest.raises(AssertionError):
             drivers[1].complete(0.1)
         assert front.ack(SET_VRING_ENABLE, state(1, 1)) == 0
@@ -302,7 +295,7 @@ def test_inband_like_uml(null, keep):
             back.kill()
             back = null(2, 'inband')
             keeper.switch(back.path)
-            submit_getattr(d)
+            d.submit_getattr()
             assert front.ack(VRING_KICK, state(1)) == 0
             completed(d)
             # Calls came through the channel, before and after.
@@ -357,7 +350,7 @@ def test_killed_at_any_moment_of_an_exchange(null, keep):
         drivers[1].fuse_init()
         for n in range(24):
             following = null()
-            submit_getattr(drivers[1])
+            drivers[1].submit_getattr()
             keeper.set(following.path)
             time.sleep(n * 0.0002)
             if n % 2:
@@ -369,6 +362,107 @@ def test_killed_at_any_moment_of_an_exchange(null, keep):
                 back = null()
                 keeper.switch(back.path)
             completed(drivers[1])
+
+
+class Buffers(Driver):
+    """Virtqueue 1 of a driver that takes notifications: empty buffers of its own place each, which come back filled."""
+
+    SIZE = 64
+
+    def __init__(self, front):
+        self.out = set()
+        super().__init__(front, 1)
+
+    def give(self):
+        m, i = self.front.memory, self.avail_idx % self.size
+        assert i not in self.out
+        self.out.add(i)
+        at = self.data + i * self.SIZE
+        m[at:at + self.SIZE] = bytes(self.SIZE)
+        self._desc(i, self.front.gpa + at, self.SIZE, 2, 0)
+        struct.pack_into('<H', m, self.at + PAGE + 4 + 2 * i, i)
+        self.avail_idx = (self.avail_idx + 1) & 0xffff
+        store16(m, self.at + PAGE + 2, self.avail_idx)
+        signal_fd(self.kick)
+
+    def come_back(self):
+        """How many came since last time; each says that the root has changed."""
+        m, nr = self.front.memory, 0
+        while struct.unpack_from('<H', m, self.at + 2 * PAGE + 2)[0] != self.used_idx:
+            i, written = struct.unpack_from('<II', m, self.at + 2 * PAGE + 4 + 8 * (self.used_idx % self.size))
+            self.out.remove(i)
+            assert struct.unpack_from('<IiQQ', m, self.data + i * self.SIZE) == (written, 2, 0, 1)
+            self.used_idx = (self.used_idx + 1) & 0xffff
+            nr += 1
+        return nr
+
+
+def begin_notified(keeper):
+    front = keeper.connect()
+    front.negotiate(bits(F_NOTIFICATION, F_VERSION_1, F_PROTOCOL_FEATURES)).share_memory()
+    driver = Driver(front, 2)
+    buffers = Buffers(front)
+    driver.fuse_init()
+    return front, driver, buffers
+
+
+def notify(back):
+    os.kill(back.process.pid, signal.SIGUSR1)
+
+
+def test_notifications_after_an_exchange(null, keep):
+    """Buffers that one back-end was given are filled by its successor; a notification that found none goes with who had it."""
+    back = null()
+    keeper = keep('--backend', back.path)
+    front, driver, buffers = begin_notified(keeper)
+    with front:
+        for dies in (False, True, False):
+            buffers.give()
+            notify(back)
+            wait_for('a notification', buffers.come_back)
+            notify(back)
+            old, back = back, null()
+            if dies:
+                old.kill()
+                keeper.wait_event(f'lost {old.path} 0')
+            keeper.switch(back.path)
+            old.kill()
+            works(driver)
+            buffers.give()
+            buffers.give()
+            assert buffers.come_back() == 0
+            notify(back)
+            wait_for('a notification', buffers.come_back)
+            following = null()
+            keeper.switch(following.path)
+            back.kill()
+            back = following
+            notify(back)
+            wait_for('a notification', buffers.come_back)
+            assert not buffers.out
+            works(driver)
+
+
+def test_killed_while_it_notifies(null, keep):
+    """Each buffer comes back once, and the next notification finds one."""
+    back = null()
+    keeper = keep('--backend', back.path)
+    front, driver, buffers = begin_notified(keeper)
+    with front:
+        for n in range(16):
+            buffers.give()
+            buffers.give()
+            for _ in range(4):
+                notify(back)
+                time.sleep(n * 0.00005)
+            back.kill()
+            back = null()
+            keeper.switch(back.path)
+            buffers.come_back()
+            buffers.give()
+            notify(back)
+            wait_for('a notification', buffers.come_back)
+            works(driver)
 
 
 class TestVirtiofsd:
@@ -413,7 +507,7 @@ class TestVirtiofsd:
             path, _ = foreign()
             keeper.switch(path)
             # It keeps no session for another: it answers, and begins anew.
-            submit_getattr(drivers[1])
+            drivers[1].submit_getattr()
             assert len(drivers[1].complete()) >= 16
             drivers[1].fuse_init()
             works(drivers[1])

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The record of what a front-end said: each message's effect, the descriptors that are kept, and where rings are found.
  */

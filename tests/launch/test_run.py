@@ -3,8 +3,10 @@
 import os
 import pathlib
 import re
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -12,8 +14,10 @@ import time
 
 import pytest
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
-from process import Ready  # noqa: E402
+TESTS = pathlib.Path(__file__).parent.parent
+sys.path += [str(TESTS / "lib"), str(TESTS / "vhost")]
+import vhost_peer as vhost  # noqa: E402
+from process import Ready, cpu_seconds  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
 FUSEWIRE = os.environ["FUSEWIRE"]
@@ -307,6 +311,125 @@ def test_signal_while_it_is_held(place, tmp_path, reader, sig, expected):
         os.kill(daemon, sig)
         os.close(os.open(fifo, os.O_WRONLY))
         assert r.wait(20) == expected, r.text()
+
+
+def front_end(r):
+    """A front-end, and the driver of its first request queue; the file system is mounted."""
+    front = vhost.FrontEnd(r.socket)
+    front.negotiate().share_memory()
+    driver = vhost.Driver(front, 1)
+    driver.fuse_init()
+    return front, driver
+
+
+def goes_on(r):
+    """The daemon's device is there for the next front-end, as if nothing had been."""
+    front, driver = front_end(r)
+    with front:
+        assert driver.fuse_getattr()[0] == 0
+    assert r.end(signal.SIGTERM) in (0, 1), r.text()
+
+
+@pytest.mark.skipif(not PASSTHROUGH, reason="the examples are not built")
+def test_ring_in_memory_that_is_gone(place):
+    """The front-end cuts off its memory, then starts a ring there."""
+    with Run(place, [PASSTHROUGH, str(place / "src"), str(place / "mnt")]) as r:
+        r.wait_ready()
+        front, driver = front_end(r)
+        front.ask(vhost.GET_VRING_BASE, vhost.state(1))
+        os.ftruncate(front.mem_fd, 0)
+        front.send(vhost.SET_VRING_KICK, vhost.u64(1), [driver.kick])
+        assert front.alive(), r.text()
+        front.memory = None
+        front.close()
+        goes_on(r)
+
+
+@pytest.mark.skipif(not PASSTHROUGH, reason="the examples are not built")
+def test_reply_into_memory_that_is_gone(place):
+    gpa, user = 1 << 32, vhost.USER_BASE + (1 << 32)
+    with Run(place, [PASSTHROUGH, str(place / "src"), str(place / "mnt")]) as r:
+        r.wait_ready()
+        front, driver = front_end(r)
+        with front:
+            more = front.keep(vhost.memfd(vhost.PAGE))
+            assert front.ack(vhost.ADD_MEM_REG, vhost.u64(0) + vhost.region(gpa, vhost.PAGE, user), [more]) == 0
+            os.ftruncate(more, 0)
+            driver.submit_getattr(reply_at=gpa)
+            driver.complete()
+            assert driver.fuse_getattr()[0] == 0
+        goes_on(r)
+
+
+@pytest.mark.skipif(not PASSTHROUGH, reason="the examples are not built")
+@pytest.mark.parametrize("options", [[], ["--no-splice"]], ids=["splice", "copy"])
+def test_data_in_memory_that_is_gone(place, options):
+    """READ into it, WRITE from it: with whatever result, and the next ones work."""
+    gpa, user, size = 1 << 32, vhost.USER_BASE + (1 << 32), 64 << 10
+    (place / "src" / "big").write_bytes(b"x" * size)
+    with Run(place, [PASSTHROUGH, *options, str(place / "src"), str(place / "mnt")]) as r:
+        r.wait_ready()
+        front, driver = front_end(r)
+        with front:
+            more = front.keep(vhost.memfd(size + vhost.PAGE))
+            payload = vhost.u64(0) + vhost.region(gpa, size + vhost.PAGE, user)
+            assert front.ack(vhost.ADD_MEM_REG, payload, [more]) == 0
+            error, entry = driver.fuse(1, 1, b"big\0", 128)
+            assert error == 0
+            node = struct.unpack_from("<Q", entry)[0]
+            error, opened = driver.fuse(14, node, struct.pack("<II", os.O_RDWR, 0), 16)
+            assert error == 0
+            fh = struct.unpack_from("<Q", opened)[0]
+            os.ftruncate(more, 0)
+            args = struct.pack("<QQIIQII", fh, 0, size, 0, 0, 0, 0)
+            for _ in range(2):
+                driver.submit_fuse(15, node, args, 16 + size, in_at=gpa)
+                driver.complete()
+                driver.submit_fuse(16, node, args, 16 + 8, data=(gpa, size))
+                length, error, _ = struct.unpack_from("<IiQ", driver.complete())
+                assert (length, error) == (24, 0) or (length == 16 and error < 0)
+                error, data = driver.fuse(15, node, struct.pack("<QQIIQII", fh, 0, 4096, 0, 0, 0, 0), 4096)
+                assert error == 0 and len(data) == 4096
+        goes_on(r)
+
+
+def dead_pipe():
+    """Always readable: it has no writer."""
+    read, write = os.pipe()
+    os.close(write)
+    return read
+
+
+def socket_with_errors():
+    """Always in error, without a byte to read: there is a time stamp in its error queue."""
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("127.0.0.1", 0))
+    s.setsockopt(socket.SOL_SOCKET, 37, 1 << 1 | 1 << 4)  # SO_TIMESTAMPING of what is sent, by software
+    s.sendto(b"12345678", s.getsockname())
+    s.recv(8)
+    poll = select.poll()
+    poll.register(s, select.POLLIN)
+    if not poll.poll(0):
+        pytest.skip("this kernel keeps no times of packets")
+    return s.detach()
+
+
+@pytest.mark.skipif(not PASSTHROUGH, reason="the examples are not built")
+@pytest.mark.parametrize("make", [dead_pipe, socket_with_errors])
+def test_kick_descriptor_that_is_dead(place, make):
+    """What wakes who waits for it, again and again, is waited for no more."""
+    with Run(place, [PASSTHROUGH, str(place / "src"), str(place / "mnt")]) as r:
+        r.wait_ready()
+        front, driver = front_end(r)
+        with front:
+            assert front.ack(vhost.SET_VRING_KICK, vhost.u64(1), [front.keep(make())]) == 0
+            pids = [r.process.pid, *r.children("passthrough")]
+            before = cpu_seconds(*pids)
+            time.sleep(0.5)
+            assert cpu_seconds(*pids) - before <= 0.1
+            assert front.ack(vhost.SET_VRING_KICK, vhost.u64(1), [driver.kick]) == 0
+            assert driver.fuse_getattr()[0] == 0
+        goes_on(r)
 
 
 def test_killed_run_takes_the_daemon_along(place):

@@ -7,6 +7,8 @@ import socket
 import struct
 import threading
 
+from shared import store16
+
 GET_FEATURES, SET_MEM_TABLE = 1, 5
 SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_KICK, SET_VRING_CALL = range(8, 14)
 VERSION_1 = 1 << 32
@@ -107,7 +109,7 @@ class Backend(threading.Thread):
         struct.pack_into("<II", self.mem, used + 4 + 8 * (number % self.num[index]),
                          request.head if used_id is None else used_id, length)
         self.used[index] = number + 1
-        struct.pack_into("<H", self.mem, used + 2, (number + 1) & 0xffff)
+        store16(self.mem, used + 2, (number + 1) & 0xffff)
         if index in self.call:
             os.write(self.call[index], struct.pack("=Q", 1))
 
@@ -133,6 +135,9 @@ class Backend(threading.Thread):
                 if kick in ready:
                     os.read(kick, 8)
                     self._serve(index)
+        # What the front-end left behind when it went.
+        for index in self.kick:
+            self._serve(index)
         sock.close()
         self.before_close()
         self.listener.close()

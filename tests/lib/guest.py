@@ -5,11 +5,13 @@ Environment: FUSEWIRE         the program (default build/src/cli/fusewire)
              GUEST_SUITE      the static test program for the guest (default build/tests/guest/guest_suite)
              GUEST_BACKENDS   comma-separated choice of BACKENDS (default sshfs,bindfs)
              GUEST_KINDS      comma-separated choice of KINDS (default all)
+             FUSEWIRE_UML_DIR User-mode Linux of a later Debian (default what scripts/install-deps unpacks)
 
 Guests run under software emulation: how KVM behaves is not what these tests are about, and machines that
 build things often have none. FUSEWIRE_VM_ACCEL=kvm in the environment changes that.
 """
 import functools
+import glob
 import os
 import shutil
 import subprocess
@@ -28,20 +30,39 @@ GUEST_SUITE = os.environ.get("GUEST_SUITE", os.path.join(ROOT, "build/tests/gues
 PASSTHROUGH = os.environ.get("EXAMPLE_PASSTHROUGH")
 ENV = dict(os.environ, FUSEWIRE_VM_ACCEL=os.environ.get("FUSEWIRE_VM_ACCEL", "tcg"))
 
+LATER_UML = os.environ.get("FUSEWIRE_UML_DIR", "/var/cache/fusewire/uml")
+
+
+def uml(options):
+    """What `fusewire vm --uml` says of User-mode Linux that cannot run on this machine; None if it can. It says so before it looks at
+    its modules."""
+    done = subprocess.run([FUSEWIRE, "vm", *options, "--modules", "/nonexistent", "--", "true"], env=ENV, timeout=60,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    return done.stderr.strip() if "cannot run" in done.stderr else None
+
+
+@functools.cache
+def uml_options():
+    """The release's own where this processor lets it run, else that of a later one; and why there is none."""
+    own = uml(["--uml"])
+    modules = glob.glob(os.path.join(LATER_UML, "usr/lib/uml/modules/*"))
+    later = ["--uml", "--kernel", os.path.join(HERE, "later_uml")]
+    if own and len(modules) == 1 and not uml(later):
+        return [*later, "--modules", modules[0]], None
+    return ["--uml"], own and f"{own}; a later one is not in {LATER_UML}"
+
+
+def uml_is_out():
+    """Why User-mode Linux cannot run on this machine; None if it can."""
+    return uml_options()[1]
+
+
 # How each kind of guest is started, and how many of 2 request queues its driver uses.
 KINDS = {
     "qemu-6.12": (["--kernel-version", "6.12"], 2),
     "qemu-6.1": (["--kernel-version", "6.1"], 1),
-    "uml": (["--uml"], 0),
+    "uml": (uml_options()[0], 0),
 }
-
-
-@functools.cache
-def uml_is_out():
-    """Why User-mode Linux cannot run on this machine; None if it can. It says so before it looks at its modules."""
-    done = subprocess.run([FUSEWIRE, "vm", "--uml", "--modules", "/nonexistent", "--", "true"], env=ENV, timeout=60,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
-    return done.stderr.strip() if "cannot run on this processor" in done.stderr else None
 
 
 def chosen(variable, default):

@@ -51,6 +51,15 @@ def _stacks(pid):
     return text
 
 
+def cpu_seconds(*pids):
+    """What processes have had of the processors."""
+    ticks = 0
+    for pid in pids:
+        fields = _read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def mounts_elsewhere(path):
     """Who has something mounted at that path that is not (any more) mounted here: a process of each other mount namespace."""
     found, seen = [], {os.readlink("/proc/self/ns/mnt")}

@@ -15,38 +15,9 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "mem/dirty_log.h"
-#include "mem/mem_table.h"
+#include "tables.h"
 
 #define FILE_BYTES (1u << 20)
-
-static struct mem_table *empty(void)
-{
-	struct mem_table *table = NULL;
-
-	assert_int_equal(mem_table_new(&table), 0);
-	return table;
-}
-
-static int add(struct mem_table **table, uint64_t start, uint64_t size, uint64_t user, uint64_t off,
-	       int fd)
-{
-	struct mem_region_desc desc = { start, size, user, off };
-	struct mem_table *next = NULL;
-	int ret = mem_table_with_region(&next, *table, &desc, fd);
-
-	if (ret < 0) {
-		assert_null(next);
-		return ret;
-	}
-	mem_table_put(*table);
-	*table = next;
-	return 0;
-}
-
-static const char *at(const struct mem_table *table, uint64_t addr, uint64_t len)
-{
-	return guest_strip(mem_table_map(table, gpa(addr), len));
-}
 
 static void lookup_at_the_limits(void **state)
 {

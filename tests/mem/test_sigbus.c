@@ -15,7 +15,6 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "mem/dirty_log.h"
-#include "mem/mem_table.h"
 #include "mem/sigbus.h"
 
 #define FILE_BYTES (1u << 20)
@@ -30,34 +29,7 @@
 #define assert_int_equal(a, b) assert_true((a) == (b))
 #define assert_null(a)	       assert_true(!(a))
 
-static struct mem_table *empty(void)
-{
-	struct mem_table *table = NULL;
-
-	assert_int_equal(mem_table_new(&table), 0);
-	return table;
-}
-
-static int add(struct mem_table **table, uint64_t start, uint64_t size, uint64_t user, uint64_t off,
-	       int fd)
-{
-	struct mem_region_desc desc = { start, size, user, off };
-	struct mem_table *next = NULL;
-	int ret = mem_table_with_region(&next, *table, &desc, fd);
-
-	if (ret < 0) {
-		assert_null(next);
-		return ret;
-	}
-	mem_table_put(*table);
-	*table = next;
-	return 0;
-}
-
-static const char *at(const struct mem_table *table, uint64_t addr, uint64_t len)
-{
-	return guest_strip(mem_table_map(table, gpa(addr), len));
-}
+#include "tables.h"
 
 /* A memfd that can shrink, as a hostile front-end's. */
 static int shrinkable(uint64_t size, unsigned int flags)
@@ -146,6 +118,53 @@ static void many_threads_touch_truncated_memory(void)
 	close_fd(&fd);
 }
 
+static unsigned int nr_mappings(void)
+{
+	FILE *f = fopen("/proc/self/maps", "r");
+	unsigned int nr = 0;
+	int c;
+
+	assert_true(f != NULL);
+	while ((c = fgetc(f)) != EOF)
+		nr += c == '\n';
+	fclose(f);
+	return nr;
+}
+
+/* Each piece that is replaced takes a mapping or two, of which a process may have some ten thousand. */
+static void more_pieces_than_mappings(void)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE), nr = 3 * SIGBUS_PIECES_MAX;
+	const uint64_t bytes = 2 * nr * page, far = 1ull << 40;
+	int fd = shrinkable(bytes, 0), other = shrinkable(page, 0);
+	const unsigned int before = nr_mappings();
+
+	for (int round = 0; round < 2; round++) {
+		struct mem_table *table = empty();
+		volatile char *p;
+		char c = 0;
+
+		assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+		assert_int_equal(add(&table, 0, bytes, 0, 0, fd), 0);
+		assert_int_equal(add(&table, far, page, far, 0, other), 0);
+		p = (volatile char *)(uintptr_t)at(table, 0, bytes);
+		assert_int_equal(ftruncate(fd, 0), 0);
+		for (size_t i = 0; i < nr; i++)
+			assert_int_equal(p[2 * i * page], 0);
+		assert_true(nr_mappings() - before < 3 * SIGBUS_PIECES_MAX);
+		p[bytes - 1] = 1;
+		assert_int_equal(p[bytes - 1], 1);
+		/* Other regions stay as they are. */
+		*(volatile char *)(uintptr_t)at(table, far, 1) = (char)(round + 1);
+		assert_int_equal(pread(other, &c, 1, 0), 1);
+		assert_int_equal(c, round + 1);
+		mem_table_put(table);
+		assert_true(nr_mappings() - before < 10);
+	}
+	close_fd(&fd);
+	close_fd(&other);
+}
+
 /* A page of 2 MiB can only be replaced as a whole. Needs a huge page or two; the kernel may have none. */
 static void truncated_huge_pages(void)
 {
@@ -227,6 +246,7 @@ int main(void)
 	truncated_memory_reads_as_zeros();
 	truncated_log();
 	many_threads_touch_truncated_memory();
+	more_pieces_than_mappings();
 	truncated_huge_pages();
 	as_many_guards_as_there_may_be();
 	return 0;

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Serves the fake device on a socket, for the Python peers: fake_server SOCKET [inband|-] [queues] [queue-size-max].
  * What the server does with the device goes to stdout, a call a line.
@@ -40,14 +40,15 @@ int main(int argc, char **argv)
 		dev.nr_queues = (unsigned int)strtoul(argv[3], NULL, 10);
 	if (argc > 4)
 		dev.queue_size_max = (uint32_t)strtoul(argv[4], NULL, 10);
+	if (loop_new(&loop) < 0)
+		return 1;
+	sigaction(SIGTERM, &(struct sigaction){ .sa_handler = stop }, NULL);
+	/* Last: who sees the socket counts our descriptors, and may send the signal. */
 	err = vhost_listen_open(&listener, argv[1], VHOST_LISTEN_NO_GROUP, text);
 	if (err < 0) {
 		fprintf(stderr, "%s\n", text);
 		return 1;
 	}
-	if (loop_new(&loop) < 0)
-		return 1;
-	sigaction(SIGTERM, &(struct sigaction){ .sa_handler = stop }, NULL);
 	err = vhost_server_new(&server, &(struct vhost_server_config){
 						.loop = loop,
 						.listen_fd = listener.fd,

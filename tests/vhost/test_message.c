@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The codec alone, over a socketpair: reassembly, sizes, descriptors, and the table's own soundness.
  */
@@ -32,7 +32,7 @@ static int pair_setup(void **state)
 		return -1;
 	p.peer = fds[0];
 	p.sock = fds[1];
-	vhost_receiver_init(&p.rx);
+	vhost_receiver_init(&p.rx, VHOST_STREAM_REQUESTS);
 	*state = &p;
 	return 0;
 }
@@ -47,9 +47,9 @@ static int pair_teardown(void **state)
 	return 0;
 }
 
-/* A message of @size payload bytes with @nr_fds descriptors, beyond what vhost_send() would send. */
-static void peer_send(struct pair *p, uint32_t request, uint32_t flags, uint32_t size,
-		      unsigned int nr_fds)
+/* A message of @size payload bytes, of which the first are @words, with @nr_fds descriptors, beyond what vhost_send() would send. */
+static void peer_send_words(struct pair *p, uint32_t request, uint32_t flags, uint32_t size,
+			    unsigned int nr_fds, const uint32_t words[2])
 {
 	char control[CMSG_SPACE(sizeof(int) * 64)] = { 0 };
 	struct vhost_header h = { request, flags, size };
@@ -57,6 +57,7 @@ static void peer_send(struct pair *p, uint32_t request, uint32_t flags, uint32_t
 	struct iovec iov[2] = { { &h, sizeof(h) }, { payload, min_of(size, 512u) } };
 	struct msghdr mh = { .msg_iov = iov, .msg_iovlen = 2 };
 
+	memcpy(payload, words, 2 * sizeof(*words));
 	if (nr_fds) {
 		struct cmsghdr *c;
 
@@ -70,6 +71,19 @@ static void peer_send(struct pair *p, uint32_t request, uint32_t flags, uint32_t
 			memcpy(CMSG_DATA(c) + i * sizeof(int), &p->peer, sizeof(int));
 	}
 	assert_true(sendmsg(p->peer, &mh, MSG_DONTWAIT) > 0);
+}
+
+/* The same, saying of its descriptors what is true. */
+static void peer_send(struct pair *p, uint32_t request, uint32_t flags, uint32_t size,
+		      unsigned int nr_fds)
+{
+	uint32_t first = 0;
+
+	if (request == VHOST_USER_SET_MEM_TABLE)
+		first = nr_fds;
+	else if (request >= VHOST_USER_SET_VRING_KICK && request <= VHOST_USER_SET_VRING_ERR)
+		first = nr_fds ? 0 : VHOST_VRING_NOFD;
+	peer_send_words(p, request, flags, size, nr_fds, (uint32_t[2]){ first });
 }
 
 static unsigned int nr_open_fds(void)
@@ -161,6 +175,54 @@ static void test_descriptors(void **state)
 		/* qemu-user takes more descriptors from the kernel than it hands on, and leaves them open. */
 		if (!getenv("FUSEWIRE_EMULATED"))
 			assert_int_equal(nr_open_fds(), before);
+	}
+}
+
+static void test_parts_that_do_not_agree(void **state)
+{
+	static const struct {
+		uint32_t request;
+		uint32_t size;
+		unsigned int nr_fds;
+		uint32_t words[2];
+		bool good;
+	} cases[] = {
+		{ VHOST_USER_SET_VRING_KICK, 8, 1, { 3 }, true },
+		{ VHOST_USER_SET_VRING_KICK, 8, 1, { 3 | VHOST_VRING_NOFD }, false },
+		{ VHOST_USER_SET_VRING_CALL, 8, 0, { 3 | VHOST_VRING_NOFD }, true },
+		{ VHOST_USER_SET_VRING_CALL, 8, 0, { 3 }, false },
+		{ VHOST_USER_SET_VRING_ERR, 8, 0, { 0 }, false },
+		{ VHOST_USER_SET_MEM_TABLE, 8, 0, { 0 }, true },
+		{ VHOST_USER_SET_MEM_TABLE, 8, 0, { 1 }, false },
+		{ VHOST_USER_SET_MEM_TABLE, 40, 1, { 1 }, true },
+		{ VHOST_USER_SET_MEM_TABLE, 72, 1, { 1 }, true },
+		{ VHOST_USER_SET_MEM_TABLE, 39, 1, { 1 }, false },
+		{ VHOST_USER_SET_MEM_TABLE, 72, 1, { 2 }, false },
+		{ VHOST_USER_SET_MEM_TABLE, 264, 8, { 8 }, true },
+		{ VHOST_USER_SET_MEM_TABLE, 264, 8, { 9 }, false },
+		{ VHOST_USER_SET_MEM_TABLE, 264, 8, { UINT32_MAX }, false },
+		{ VHOST_USER_SET_CONFIG, 12, 0, { 0, 0 }, true },
+		{ VHOST_USER_SET_CONFIG, 12, 0, { 0, 1 }, false },
+		{ VHOST_USER_SET_CONFIG, 268, 0, { 0, 256 }, true },
+		{ VHOST_USER_SET_CONFIG, 268, 0, { 0, UINT32_MAX }, false },
+		{ VHOST_USER_SET_PROTOCOL_FEATURES, 8, 0, { 1u << 14 | 1u << 3 | 1u << 5 }, true },
+		{ VHOST_USER_SET_PROTOCOL_FEATURES, 8, 0, { 1u << 14 | 1u << 3 }, false },
+	};
+	struct pair *p = *state;
+	unsigned int before = nr_open_fds();
+
+	for (unsigned int i = 0; i < array_size(cases); i++) {
+		peer_send_words(p, cases[i].request, VHOST_FLAG_VERSION, cases[i].size,
+				cases[i].nr_fds, cases[i].words);
+		assert_int_equal(vhost_receive(&p->rx, p->sock, &p->msg),
+				 cases[i].good ? 1 : -EPROTO);
+		if (cases[i].good) {
+			vhost_msg_close_fds(&p->msg);
+		} else {
+			pair_teardown(state);
+			assert_int_equal(pair_setup(state), 0);
+		}
+		assert_int_equal(nr_open_fds(), before);
 	}
 }
 
@@ -260,6 +322,7 @@ int main(void)
 		PAIR(test_nothing_there),
 		PAIR(test_every_size_of_every_message),
 		PAIR(test_descriptors),
+		PAIR(test_parts_that_do_not_agree),
 		PAIR(test_byte_by_byte),
 		PAIR(test_messages_do_not_mix),
 		PAIR(test_flags),

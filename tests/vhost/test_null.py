@@ -163,7 +163,7 @@ def test_broken_ring_is_reported(null_server):
         works(d)
         # A head beyond the table.
         struct.pack_into('<H', front.memory, d.at + PAGE + 4 + 2 * (d.avail_idx % d.size), 999)
-        struct.pack_into('<H', front.memory, d.at + PAGE + 2, d.avail_idx + 1)
+        store16(front.memory, d.at + PAGE + 2, d.avail_idx + 1)
         signal_fd(d.kick)
         assert take_signal(err)
         assert front.ask_u64(GET_STATUS) & 64

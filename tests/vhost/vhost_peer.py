@@ -11,7 +11,11 @@ import os
 import select
 import socket
 import struct
+import sys
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from shared import store16  # noqa: E402
 
 TIMEOUT = 5.0
 
@@ -260,18 +264,21 @@ class Driver:
     def _desc(self, i, addr, length, flags, nxt):
         struct.pack_into('<QIHH', self.front.memory, self.at + 16 * i, addr, length, flags, nxt)
 
-    def submit(self, out, in_bytes):
-        """One chain: @out readable, @in_bytes writable."""
+    def submit(self, out, in_bytes, in_at=None, data=None):
+        """One chain: @out readable, then @data, a guest address and a size; @in_bytes writable (at guest address @in_at)."""
         m = self.front.memory
         base = self.front.gpa + self.data
         m[self.data:self.data + len(out)] = out
-        m[self.data + 4 * PAGE:self.data + 4 * PAGE + in_bytes] = bytes(in_bytes)
-        self._desc(0, base, len(out), 1 if in_bytes else 0, 1)
+        if in_at is None:
+            m[self.data + 4 * PAGE:self.data + 4 * PAGE + in_bytes] = bytes(in_bytes)
+        self._desc(0, base, len(out), 1 if in_bytes else 0, 2 if data else 1)
+        if data:
+            self._desc(2, *data, 1, 1)
         if in_bytes:
-            self._desc(1, base + 4 * PAGE, in_bytes, 2, 0)
+            self._desc(1, base + 4 * PAGE if in_at is None else in_at, in_bytes, 2, 0)
         struct.pack_into('<H', m, self.at + PAGE + 4 + 2 * (self.avail_idx % self.size), 0)
         self.avail_idx = (self.avail_idx + 1) & 0xffff
-        struct.pack_into('<H', m, self.at + PAGE + 2, self.avail_idx)
+        store16(m, self.at + PAGE + 2, self.avail_idx)
         # used_event: interrupt at the next completion.
         struct.pack_into('<H', m, self.at + PAGE + 4 + 2 * self.size, self.used_idx)
         signal_fd(self.kick)
@@ -291,11 +298,16 @@ class Driver:
         at = self.data + 4 * PAGE
         return bytes(m[at:at + written])
 
+    def submit_fuse(self, opcode, nodeid, body, in_bytes, in_at=None, data=None):
+        """A FUSE request whose reply is not waited for; the rest as submit()."""
+        self.unique += 2
+        length = 40 + len(body) + (data[1] if data else 0)
+        head = struct.pack('<IIQQIIII', length, opcode, self.unique, nodeid, 0, 0, 0, 0)
+        self.submit(head + body, in_bytes, in_at, data)
+
     def fuse(self, opcode, nodeid, body, reply_bytes):
         """A FUSE request; returns (error, body of the reply)."""
-        self.unique += 2
-        head = struct.pack('<IIQQIIII', 40 + len(body), opcode, self.unique, nodeid, 0, 0, 0, 0)
-        self.submit(head + body, 16 + reply_bytes)
+        self.submit_fuse(opcode, nodeid, body, 16 + reply_bytes)
         reply = self.complete()
         length, error, unique = struct.unpack_from('<IiQ', reply)
         assert unique == self.unique and length == len(reply)
@@ -306,6 +318,10 @@ class Driver:
         error, reply = self.fuse(26, 0, body, 64)
         assert error == 0
         return struct.unpack_from('<II', reply)
+
+    def submit_getattr(self, reply_at=None):
+        """GETATTR of the root, whose reply is not waited for."""
+        self.submit_fuse(3, 1, bytes(16), 16 + 104, reply_at)
 
     def fuse_getattr(self, nodeid=1):
         error, reply = self.fuse(3, nodeid, bytes(16), 104)

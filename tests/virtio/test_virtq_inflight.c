@@ -8,13 +8,16 @@
  * recovery is recovered from as well. Since a flush of a split ring may happen while a chain is being taken, the hook makes
  * that happen.
  */
+#include <pthread.h>
+
 static void test_step(void);
-#define INFLIGHT_STEP() test_step()
+static int test_lock(pthread_mutex_t *lock);
+#define INFLIGHT_STEP()	   test_step()
+#define pthread_mutex_lock test_lock
 #include "../../src/virtio/virtq_inflight.c"
+#undef pthread_mutex_lock
 
 #include "world.h"
-
-#include <pthread.h>
 
 #include "base/iov.h"
 
@@ -98,6 +101,19 @@ static void test_step(void)
 	snap->nr_used = visible_used();
 	memcpy(snap->ring, w.base, ring_bytes);
 	memcpy(snap->area, area(), area_bytes);
+}
+
+/* What the other thread does right before this one gets the lock, once. */
+static void (*before_lock)(void);
+
+static int test_lock(pthread_mutex_t *lock)
+{
+	void (*other)(void) = before_lock;
+
+	before_lock = NULL;
+	if (other)
+		other();
+	return pthread_mutex_lock(lock);
 }
 
 static void restore(const struct snap *snap)
@@ -483,6 +499,43 @@ static void inflight_refuses_packed(void **state)
 	world_fini(&w);
 }
 
+static void pop_too_early(void)
+{
+	assert_int_equal(virtq_pop(w.vq, w.mem, &w.chain), -EBADMSG);
+}
+
+/*
+ * A driver makes descriptors available again that it did not have back: while they are given back, the record has no
+ * place for another chain yet. The links of these chains lead out of the area.
+ */
+static void inflight_packed_reuse_too_early(void **state)
+{
+	struct packed_area *packed;
+	struct virtq_chain chain[4];
+
+	world_init(&w);
+	world_start(&w, VIRTQ_PACKED, 4, false, 0, VIRTQ_DRIVER_BASE_PACKED);
+	virtq_free(w.vq);
+	packed = (struct packed_area *)(void *)area();
+	virtq_inflight_format(packed, VIRTQ_PACKED, 4);
+	for (uint32_t i = 0; i < 4; i++) {
+		packed->desc[i] = (struct packed_state){ .inflight = 1, .num = 1, .next = 60000 };
+		/* Available in the lap that follows. */
+		world_desc(&w)[i].word = cpu_to_le64(desc_word_packed(0, 0, RING_DESC_USED));
+	}
+	w.setup.inflight = packed;
+	assert_int_equal(virtq_new(&w.vq, &w.setup), 0);
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_int_equal(world_pop(&w), 1);
+		chain[i] = w.chain;
+	}
+	virtq_push(w.vq, &chain[0], 0);
+	before_lock = pop_too_early;
+	virtq_flush(w.vq);
+	assert_null(before_lock);
+	world_fini(&w);
+}
+
 /* Whatever is in the area: started or refused, and bounded. */
 static void inflight_random_areas(void **state)
 {
@@ -522,6 +575,7 @@ int main(void)
 		cmocka_unit_test(inflight_orderly_end),
 		cmocka_unit_test(inflight_refuses_split),
 		cmocka_unit_test(inflight_refuses_packed),
+		cmocka_unit_test(inflight_packed_reuse_too_early),
 		cmocka_unit_test(inflight_random_areas),
 		cmocka_unit_test(inflight_split_every_step),
 		cmocka_unit_test(inflight_split_race),

@@ -309,7 +309,7 @@ static void split_2_7_5_3_1_indirect_rules(void **state)
 	indirect_case(true, TABLE, 31, 1024, "indirect table of a bad length");
 	indirect_case(true, TABLE, 33, 1024, "indirect table of a bad length");
 	indirect_case(true, TABLE, 0, 1024, "indirect table of a bad length");
-	indirect_case(true, TABLE, (VIRTQ_SIZE_MAX + 1) * 16, 1024, "indirect table too long");
+	indirect_case(true, TABLE, (VIRTQ_TABLE_ANY + 1) * 16, 1024, "indirect table too long");
 	indirect_case(true, TABLE, 32, far, "indirect table outside of memory");
 	indirect_case(true, TABLE, 32, far - 16, "indirect table outside of memory");
 	indirect_case(true, TABLE, 32, 1024, "loop in an indirect table");
@@ -321,26 +321,38 @@ static void split_2_7_5_3_1_indirect_rules(void **state)
 	expect_broken("indirect descriptor inside an indirect table");
 }
 
-/* A table may be longer than the ring, up to the longest ring there is. */
-static void split_2_7_5_3_longest_table(void **state)
+static void longest_table(uint32_t size, uint32_t nr)
 {
-	struct iovec *iov = calloc(VIRTQ_SIZE_MAX, sizeof(*iov));
+	struct iovec *iov = calloc(nr, sizeof(*iov));
 	struct ring_desc *table;
 
-	start(true);
-	table = (struct ring_desc *)(void *)(w.base + (1 << 20));
-	for (uint32_t i = 0; i < VIRTQ_SIZE_MAX; i++)
-		put(&table[i], data_gpa(i), 1, i + 1 < VIRTQ_SIZE_MAX ? IN | NEXT : IN,
-		    (uint16_t)(i + 1));
-	put(&world_desc(&w)[0], WORLD_GPA + (1 << 20), VIRTQ_SIZE_MAX * 16, TABLE, 0);
+	world_init(&w);
+	world_start(&w, VIRTQ_SPLIT, size, false, 1, 0);
+	table = (struct ring_desc *)(void *)(w.base + (2 << 20));
+	for (uint32_t i = 0; i < nr; i++)
+		put(&table[i], data_gpa(i), 1, i + 1 < nr ? IN | NEXT : IN, (uint16_t)(i + 1));
+	put(&world_desc(&w)[0], WORLD_GPA + (2 << 20), nr * 16, TABLE, 0);
 	offer(0);
-	assert_int_equal(world_pop(&w), -ENOBUFS);
-	assert_int_equal(w.chain.nr_needed, VIRTQ_SIZE_MAX);
 	w.chain.iov = iov;
-	w.chain.iov_cap = VIRTQ_SIZE_MAX;
-	expect_chain(0, 0, VIRTQ_SIZE_MAX, VIRTQ_SIZE_MAX);
-	world_fini(&w);
+	w.chain.iov_cap = nr - 1;
+	assert_int_equal(world_pop(&w), -ENOBUFS);
+	assert_int_equal(w.chain.nr_needed, nr);
+	w.chain.iov_cap = nr;
+	expect_chain(0, 0, nr, nr);
 	free(iov);
+}
+
+/* A table may be longer than a small ring; of a chain in a large one it may be as long as the ring. */
+static void split_2_7_5_3_longest_table(void **state)
+{
+	longest_table(SIZE, VIRTQ_TABLE_ANY);
+	world_fini(&w);
+	longest_table(VIRTQ_SIZE_MAX, VIRTQ_SIZE_MAX);
+	world_fini(&w);
+	longest_table(2 * VIRTQ_TABLE_ANY, 2 * VIRTQ_TABLE_ANY);
+	put(&world_desc(&w)[0], WORLD_GPA + (2 << 20), (2 * VIRTQ_TABLE_ANY + 1) * 16, TABLE, 0);
+	offer(0);
+	expect_broken("indirect table too long");
 }
 
 static void split_2_7_8_used_ring(void **state)

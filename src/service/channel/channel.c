@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -16,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/thread.h"
 #include "device/device.h"
 #include "fuse/session.h"
 #include "service/channel/private.h"
@@ -595,7 +595,6 @@ static const struct service_ops channel_ops = {
 static int channel_start(struct channel *ch)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = CHANNEL_WAKE };
-	sigset_t all, old;
 	int err;
 
 	ch->recv_buf = malloc(CHANNEL_RECV_MAX);
@@ -609,12 +608,9 @@ static int channel_start(struct channel *ch)
 		return ch->wake_fd;
 	if (epoll_ctl(ch->epoll_fd, EPOLL_CTL_ADD, ch->wake_fd, &ev) < 0)
 		return -errno;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&ch->thread, NULL, channel_thread, ch);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	err = thread_start(&ch->thread, channel_thread, ch);
 	ch->thread_runs = !err;
-	return -err;
+	return err;
 }
 
 int channel_new(struct service **ret_svc, const struct channel_config *config)

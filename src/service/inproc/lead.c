@@ -3,11 +3,11 @@
  * Who takes requests from the rings: leader, followers, guard (private.h tells).
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "service/inproc/private.h"
 
 /* Where lead_submit() leaves a request that this thread takes for itself; NULL in any other thread. */
@@ -564,7 +564,6 @@ static void *guard_main(void *arg)
 int lead_init(struct inproc *ip)
 {
 	pthread_condattr_t attr;
-	sigset_t all, old;
 	int err;
 
 	ip->word = LEAD_CLOSED;
@@ -577,12 +576,9 @@ int lead_init(struct inproc *ip)
 	pthread_cond_init(&ip->guard_cond, &attr);
 	pthread_condattr_destroy(&attr);
 	/* The daemon's signals are its own threads'. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&ip->guard, NULL, guard_main, ip);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	err = thread_start(&ip->guard, guard_main, ip);
 	ip->guard_runs = !err;
-	return -err;
+	return err;
 }
 
 void lead_fini(struct inproc *ip)

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * How long to look for work before sleeping.
+ */
+#ifndef FUSEWIRE_BASE_POLL_TIME_H
+#define FUSEWIRE_BASE_POLL_TIME_H
+
+#include <stdint.h>
+
+#include "base/clock.h"
+
+/** POLL_FIRST_NS - the shortest time but none. Looking so long costs nobody anything; after it others may have the processor. */
+#define POLL_FIRST_NS (4 * NSEC_PER_USEC)
+
+/**
+ * poll_time_adapt() - after a sleep, longer if polling would have caught the work, shorter if not
+ * @poll_ns: how long to look; 0 to begin with, and again where sleeps are long
+ * @slept_ns: how long the sleep was
+ * @max_ns: the longest time to look; 0 for never
+ */
+void poll_time_adapt(uint64_t *poll_ns, uint64_t slept_ns, uint64_t max_ns);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Threads of our own in a process whose signals are other threads' business.
+ */
+#ifndef FUSEWIRE_BASE_THREAD_H
+#define FUSEWIRE_BASE_THREAD_H
+
+#include <pthread.h>
+
+#include "base/compiler.h"
+
+/**
+ * thread_start() - start a thread that no signal interrupts.
+ *
+ * All signals are blocked in it but those that its own instructions cause: a fault that is blocked is fatal whatever
+ * handler there is, and memory that a peer has truncated faults (mem/sigbus.h).
+ *
+ * Return: 0 or negative errno of pthread_create(3).
+ */
+int must_check thread_start(pthread_t *ret_thread, void *(*main)(void *arg), void *arg);
+
+#endif
