@@ -57,7 +57,11 @@ static void peer_send_words(struct pair *p, uint32_t request, uint32_t flags, ui
 	struct iovec iov[2] = { { &h, sizeof(h) }, { payload, min_of(size, 512u) } };
 	struct msghdr mh = { .msg_iov = iov, .msg_iovlen = 2 };
 
-	memcpy(payload, words, 2 * sizeof(*words));
+	/* Of most messages the payload is one word of 64 bits. */
+	if (request == VHOST_USER_SET_MEM_TABLE || request == VHOST_USER_SET_CONFIG)
+		memcpy(payload, words, 2 * sizeof(*words));
+	else
+		memcpy(payload, &(uint64_t){ words[0] }, sizeof(uint64_t));
 	if (nr_fds) {
 		struct cmsghdr *c;
 
