@@ -59,7 +59,7 @@ def test_backend_is_killed_and_replaced(tmp, kind):
         pytest.skip(guest.uml_is_out())
     options, _ = guest.KINDS[kind]
     if kind == "uml" and "--kernel" in options:
-        pytest.skip("a later release's User-mode Linux (7.2) does not get its first reply through the keeper: why is not known")
+        pytest.skip("the shell of a later release's User-mode Linux (7.2) does not answer over this device: why is not known")
     kept = Kept(tmp, kind == "uml")
     shell = guest.Shell(options, backends=[kept])
     try:
