@@ -58,8 +58,8 @@ def test_backend_is_killed_and_replaced(tmp, kind):
     if kind == "uml" and guest.uml_is_out():
         pytest.skip(guest.uml_is_out())
     options, _ = guest.KINDS[kind]
-    if kind == "uml" and "--kernel" in options:
-        pytest.skip("the shell of a later release's User-mode Linux (7.2) does not answer over this device: why is not known")
+    if kind == "uml":
+        pytest.skip("what a pipe sends to User-mode Linux's shell arrives at the pipe's end only: busybox's base64 -d keeps it")
     kept = Kept(tmp, kind == "uml")
     shell = guest.Shell(options, backends=[kept])
     try:
