@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -128,7 +127,7 @@ static int spin(struct fuse_queue *q)
 /* Return: is there a reply? */
 static bool look_for_a_while(struct fuse_queue *q)
 {
-	uint64_t begin, now;
+	uint64_t begin;
 
 	if (!q->poll_ns)
 		return false;
@@ -139,10 +138,7 @@ static bool look_for_a_while(struct fuse_queue *q)
 				return true;
 			cpu_relax();
 		}
-		now = clock_now_ns();
-		if (now - begin >= POLL_FIRST_NS)
-			sched_yield();
-	} while (now - begin < q->poll_ns);
+	} while (poll_time_left(begin, q->poll_ns));
 	return false;
 }
 

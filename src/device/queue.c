@@ -18,7 +18,6 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -240,7 +239,7 @@ static void queue_poll_service_end(struct queue *q)
  */
 static bool queue_poll(struct queue *q)
 {
-	uint64_t begin, now;
+	uint64_t begin;
 
 	if (!q->poll_ns)
 		return false;
@@ -256,14 +255,7 @@ static bool queue_poll(struct queue *q)
 			return true;
 		if (queue_poll_service(q))
 			begin = clock_now_ns();
-		now = clock_now_ns();
-		/*
-		 * Who else wants this processor, the daemon for one, comes first: we only keep it from falling asleep.
-		 * Under a driver that keeps us busy this is not reached.
-		 */
-		if (now - begin >= POLL_FIRST_NS)
-			sched_yield();
-	} while (now - begin < q->poll_ns);
+	} while (poll_time_left(begin, q->poll_ns));
 	return false;
 }
 

@@ -14,7 +14,6 @@
  * barrier between the two at least one of them sees the other.
  */
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
@@ -234,7 +233,7 @@ static bool take_steered(const struct device_taker *t, const bool *give_up)
 /* Look for work for a while. Return: look closer, there is some, or the taker has to leave. */
 static bool take_poll(struct device_taker *t, const bool *give_up)
 {
-	uint64_t begin, now;
+	uint64_t begin;
 
 	if (!t->poll_ns)
 		return false;
@@ -245,10 +244,7 @@ static bool take_poll(struct device_taker *t, const bool *give_up)
 				return true;
 			cpu_relax();
 		}
-		now = clock_now_ns();
-		if (now - begin >= POLL_FIRST_NS)
-			sched_yield();
-	} while (now - begin < t->poll_ns);
+	} while (poll_time_left(begin, t->poll_ns));
 	return false;
 }
 
