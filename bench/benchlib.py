@@ -47,19 +47,20 @@ def mode(op, block):
     return op if block >= SEQUENTIAL_FROM else "rand" + op
 
 
-def rates(local_file, devices, op, block, depth, seconds, turn=0, options=()):
+def rates(local_file, devices, op, block, depth, seconds, turn=0, options=(), cpu=None):
     """Operations per second past all caches of this machine: {side: rate} of "local" and of each of @devices, {side: (socket,
-    file)}, loaded with more @options; every second @turn in reverse order. Writes end with an fsync(2) whose time counts."""
+    file)}, loaded with more @options; every second @turn in reverse order. Writes end with an fsync(2) whose time counts.
+    The load of all sides is on processor @cpu, if it is given."""
     write = op == "write"
     found = {}
     for side in ["local", *devices][::-1 if turn % 2 else 1]:
         if side == "local":
             found[side] = number([tool("local_load"), local_file, "write-fsync" if write else op, str(block), str(depth),
-                                  str(seconds)])
+                                  str(seconds), *([cpu] if cpu else [])])
         else:
             path, file = devices[side]
             found[side] = load(path, mode(op, block), file, block, depth, seconds, "--direct", *options,
-                               *(["--end-fsync"] if write else []))["iops"]
+                               *(["--end-fsync"] if write else []), *(["--cpu", cpu] if cpu else []))["iops"]
     return found
 
 

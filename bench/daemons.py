@@ -26,6 +26,7 @@ NAMES = ["sshfs", "bindfs", "gocryptfs", "juicefs", "ceph-fuse", "glusterfs"]
 SMALL, LARGE = 4096, 1 << 20
 CASES = [(op, block, depth) for op in ("read", "write") for block in (SMALL, LARGE) for depth in (1, 16)]
 LOCAL = "local"
+DRIVER_CPU, DEVICE_CPU = "0", "1"
 SIDES = {"never": "channel", "auto": "in-process"}
 FILE_MIB = 64
 
@@ -37,6 +38,8 @@ def parse():
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
     parser.add_argument("--only", action="append", metavar="CASE",
                         help="only cases whose name begins so: 'write', 'read 4 KiB, depth 1'")
+    parser.add_argument("--apart", action="store_true",
+                        help=f"driver on core {DRIVER_CPU}, daemon and device on core {DEVICE_CPU}, on all sides")
     parser.add_argument("--options", default="", help="more options for fusewire run")
     parser.add_argument("--driver", default="", help="more options for fusewire bench: --driver=--poll-us=200 for a vCPU under KVM")
     parser.add_argument("--json", action="store_true")
@@ -79,6 +82,10 @@ def largest_block(path, file):
 def measure(world, args):
     """The comparison of all cases."""
     with contextlib.ExitStack() as stack:
+        if args.apart:
+            # Inherited by the daemons and by fusewire; the servers run already, and stay where the scheduler puts them.
+            stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {int(DEVICE_CPU)})
         mnt = stack.enter_context(world.local()).mountpoint
         for side in (LOCAL, *SIDES.values()):
             for op in ("read", "write"):
@@ -94,7 +101,8 @@ def measure(world, args):
                 op = case[0]
                 found = b.rates(os.path.join(mnt, file_of(LOCAL, op)),
                                 {side: (path, file_of(side, op)) for side, path in paths.items()},
-                                *case, args.seconds if n >= 0 else args.seconds / 2, turn=n, options=args.driver.split())
+                                *case, args.seconds if n >= 0 else args.seconds / 2, turn=n, options=args.driver.split(),
+                                cpu=DRIVER_CPU if args.apart else None)
                 if n >= 0:
                     comparison.add(case, found)
         b.progress_end()
