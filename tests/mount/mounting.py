@@ -2,6 +2,7 @@
 """Processes of the mount tests: a device, and `fusewire mount` of it."""
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from process import Ready, end, own_mounts, wait_end  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
 FUSEWIRE = os.environ["FUSEWIRE"]
+NULL_SIZE = "64M"
 own_mounts()
 
 
@@ -60,6 +62,30 @@ class Mount(Process):
             subprocess.run(["umount", "-l", str(self.at)], check=False)
 
 
+def no_loop():
+    """Why a file's file system cannot be mounted here, or None."""
+    if not os.path.exists("/dev/loop-control"):
+        return "no loop devices"
+    with open("/proc/filesystems") as f:
+        if "ext4" not in f.read().split():
+            return "the kernel has no ext4"
+    return None if shutil.which("mkfs.ext4") else "e2fsprogs is not installed"
+
+
+@contextlib.contextmanager
+def file_system_in(file, at):
+    """The kernel's ext4 in a file of a mounted device; found whole when it is unmounted."""
+    at.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(file)], check=True, timeout=60)
+    subprocess.run(["mount", "-t", "ext4", "-o", "loop", str(file), str(at)], check=True, timeout=60)
+    try:
+        shutil.rmtree(at / "lost+found")
+        yield
+    finally:
+        subprocess.run(["umount", str(at)], check=True, timeout=60)
+    subprocess.run(["e2fsck", "-fn", str(file)], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
 @contextlib.contextmanager
 def foreign_device(top, kind):
     """One of virtiofsd, for one mount: it ends with that."""
@@ -85,7 +111,7 @@ def device(top, kind, *more):
         return
     with contextlib.ExitStack() as stack:
         if kind == "null":
-            p = stack.enter_context(Process(["null", "--socket", socket, "--size", "64M"], more))
+            p = stack.enter_context(Process(["null", "--socket", socket, "--size", NULL_SIZE], more))
         else:
             (top / "src").mkdir(exist_ok=True)
             (top / "daemon").mkdir(exist_ok=True)
