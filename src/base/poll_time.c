@@ -6,12 +6,18 @@
 
 #include <sched.h>
 
-bool poll_time_left(uint64_t begin_ns, uint64_t poll_ns)
-{
-	const uint64_t looked_ns = clock_now_ns() - begin_ns;
+/* A yield to nobody takes a fraction of it, one to a thread that does something more. */
+#define POLL_YIELDED_NS (10 * NSEC_PER_USEC)
 
-	if (looked_ns >= POLL_FIRST_NS)
+bool poll_time_left(uint64_t begin_ns, uint64_t poll_ns, bool *ret_crowded)
+{
+	const uint64_t now = clock_now_ns(), looked_ns = now - begin_ns;
+
+	if (looked_ns >= POLL_FIRST_NS) {
 		sched_yield();
+		if (ret_crowded && clock_now_ns() - now >= POLL_YIELDED_NS)
+			*ret_crowded = true;
+	}
 	return looked_ns < poll_ns;
 }
 

@@ -18,11 +18,12 @@
  * poll_time_left() - between two looks
  * @begin_ns: when the first one was
  * @poll_ns: how long to look
+ * @ret_crowded: set to true if somebody else ran on this processor meanwhile, and left alone if not; NULL if that does not matter
  *
  * Who else wants this processor, a daemon for one, comes first after the first moments: we only keep it from falling asleep.
  * Under a peer that keeps us busy that is not reached. Return: false when the time is up.
  */
-bool must_check poll_time_left(uint64_t begin_ns, uint64_t poll_ns);
+bool must_check poll_time_left(uint64_t begin_ns, uint64_t poll_ns, bool *ret_crowded);
 
 /**
  * poll_time_adapt() - after a sleep, longer if polling would have caught the work, shorter if not

@@ -19,4 +19,12 @@
  */
 int must_check thread_start(pthread_t *ret_thread, void *(*main)(void *arg), void *arg);
 
+/**
+ * thread_want_short_slices() - the calling thread works for moments only, and then wants to be on soon.
+ *
+ * Asks for the scheduler's shortest slices: woken, it comes before threads that compute, whose share stays what it was. Needs
+ * Linux 6.12 and no privilege; does nothing elsewhere, or to a thread whose scheduling policy somebody has set.
+ */
+void thread_want_short_slices(void);
+
 #endif

@@ -138,7 +138,7 @@ static bool look_for_a_while(struct fuse_queue *q)
 				return true;
 			cpu_relax();
 		}
-	} while (poll_time_left(begin, q->poll_ns));
+	} while (poll_time_left(begin, q->poll_ns, NULL));
 	return false;
 }
 

@@ -105,6 +105,9 @@ struct queue {
 	uint32_t nr_slots_used;
 	uint64_t poll_ns;
 	bool polls_service; /* between poll_begin() and poll_end() */
+	unsigned int
+		waits_left; /* times to wait for the service instead of looking: our processor is its daemon's, too */
+	unsigned int polls_left; /* times to look before waiting is thought of again */
 	uint64_t popped;
 
 	/* Under push_lock. */
@@ -216,7 +219,9 @@ bool queue_slots_free(const struct queue *q);
 void queue_break(struct queue *q, const char *why);
 bool must_check queue_steered(const struct queue *q);
 bool must_check queue_park(struct queue *q);
-void queue_wait_fds(struct queue *q, bool want_kick);
+void queue_wait_fds(struct queue *q, bool want_kick, int service_fd);
+bool must_check queue_poll(struct queue *q);
+void queue_poll_service_end(struct queue *q);
 bool queue_is_current(const struct queue *q);
 void queue_publish_locked(struct queue *q, bool *ret_call);
 void queue_publish(struct queue *q);

@@ -5,8 +5,8 @@
  * Theory of operation
  * -------------------
  * Each running queue has a thread. It takes batches of chains; what the service completes on the spot is
- * published once per batch. When the ring is empty it looks again for a while (adaptive, see
- * queue_poll()), then asks the driver for a kick and sleeps on the kick descriptor and on wake_fd.
+ * published once per batch. When the ring is empty it looks again for a while (poll.c), then asks the driver for
+ * a kick and sleeps on the kick descriptor and on wake_fd.
  *
  * Other threads steer it under park_lock: a thread with paused > 0 parks between two batches. While it is
  * parked, vq and generation may be exchanged. stop makes it end, parked or not.
@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/poll_time.h"
+#include "base/thread.h"
 #include "device/device_impl.h"
 
 /* A queue thread's stack: the deepest path is a service's submit. */
@@ -202,63 +203,6 @@ bool queue_steered(const struct queue *q)
 	return READ_ONCE(q->stop) || READ_ONCE(q->paused);
 }
 
-/* While we are awake we are the service's eyes, too. Return: were requests ended? */
-static bool queue_poll_service(struct queue *q)
-{
-	const struct service_ops *ops = q->dev->svc->ops;
-
-	bool found;
-
-	if (!q->polls_service)
-		return false;
-	found = ops->poll(q->dev->svc);
-	/* Requests of other queues were published one by one. */
-	if (q->unpublished)
-		queue_publish(q);
-	return found;
-}
-
-static void queue_poll_service_begin(struct queue *q)
-{
-	const struct service_ops *ops = q->dev->svc->ops;
-
-	if (!q->polls_service && ops->poll_begin)
-		q->polls_service = ops->poll_begin(q->dev->svc);
-}
-
-static void queue_poll_service_end(struct queue *q)
-{
-	if (q->polls_service)
-		q->dev->svc->ops->poll_end(q->dev->svc);
-	q->polls_service = false;
-}
-
-/*
- * Look for work for q->poll_ns. That time grows while sleeps are short, so that polling would have caught
- * the work, and shrinks to nothing while they are long: an idle device costs nothing.
- */
-static bool queue_poll(struct queue *q)
-{
-	uint64_t begin;
-
-	if (!q->poll_ns)
-		return false;
-	queue_poll_service_begin(q);
-	begin = clock_now_ns();
-	do {
-		for (int i = 0; i < 16; i++) {
-			if (virtq_has_work(q->vq))
-				return true;
-			cpu_relax();
-		}
-		if (queue_steered(q))
-			return true;
-		if (queue_poll_service(q))
-			begin = clock_now_ns();
-	} while (poll_time_left(begin, q->poll_ns));
-	return false;
-}
-
 void queue_drain_kick(struct queue *q, uint32_t events)
 {
 	int got = fd_drain_signal(q->kick_fd);
@@ -274,14 +218,15 @@ void queue_drain_kick(struct queue *q, uint32_t events)
 	}
 }
 
-void queue_wait_fds(struct queue *q, bool want_kick)
+void queue_wait_fds(struct queue *q, bool want_kick, int service_fd)
 {
-	struct pollfd fds[2] = {
+	struct pollfd fds[3] = {
 		{ .fd = q->wake_fd, .events = POLLIN },
 		{ .fd = want_kick ? q->kick_fd : -1, .events = POLLIN },
+		{ .fd = service_fd, .events = POLLIN },
 	};
 
-	if (poll(fds, 2, -1) < 0)
+	if (poll(fds, array_size(fds), -1) < 0)
 		return;
 	if (fds[0].revents && fd_drain_signal(q->wake_fd) < 0)
 		return;
@@ -298,7 +243,7 @@ static void queue_sleep(struct queue *q, bool starved)
 		goto out;
 	queue_poll_service_end(q);
 	begin = clock_now_ns();
-	queue_wait_fds(q, !q->broken);
+	queue_wait_fds(q, !q->broken, -1);
 	if (takes)
 		poll_time_adapt(&q->poll_ns, clock_now_ns() - begin, q->dev->config.poll_ns);
 out:
@@ -331,6 +276,7 @@ static void *queue_main(void *arg)
 	struct queue *q = arg;
 
 	current_queue = q;
+	thread_want_short_slices();
 	virtq_kick_disable(q->vq);
 	for (;;) {
 		bool starved;
@@ -540,6 +486,8 @@ int device_queue_start(struct device *dev, unsigned int index, const struct virt
 	q->stop = false;
 	q->parked = false;
 	q->poll_ns = 0;
+	q->waits_left = 0;
+	q->polls_left = 0;
 	queue_set_log(q, dev->log);
 	pthread_mutex_lock(&dev->queues_lock);
 	err = queue_thread_start(q);

@@ -34,6 +34,10 @@ struct service;
  *          what @poll would find. Return: whether @poll may be called. NULL if there is nothing to poll
  * @poll: end requests for which replies are there. Never blocks. Return: did it do anything?
  * @poll_end: the queue thread that called @poll_begin goes to sleep
+ * @wait_begin: the queue thread that called @poll_begin wants to sleep until @poll would find something. Return: a descriptor that is
+ *          readable then, and as long as the service is there; -1 when nothing is awaited, or another thread waits already. NULL
+ *          where @poll_begin is, or where there is none
+ * @wait_end: it does not sleep any more; after each @wait_begin that gave a descriptor
  * @retrieve_none: answer a RETRIEVE that device_notify() took with a NOTIFY_REPLY of no bytes: the driver has not answered it. Any
  *          thread; never blocks. NULL if the service sends none
  * @stop: the device goes away: end every request that is under way, now, with an error; no more will come.
@@ -48,6 +52,8 @@ struct service_ops {
 	bool (*poll_begin)(struct service *svc);
 	bool (*poll)(struct service *svc);
 	void (*poll_end)(struct service *svc);
+	int (*wait_begin)(struct service *svc);
+	void (*wait_end)(struct service *svc);
 	void (*retrieve_none)(struct service *svc, const struct fuse_notify_retrieve_out *what);
 	void (*stop)(struct service *svc);
 	void (*free)(struct service *svc);

@@ -244,7 +244,7 @@ static bool take_poll(struct device_taker *t, const bool *give_up)
 				return true;
 			cpu_relax();
 		}
-	} while (poll_time_left(begin, t->poll_ns));
+	} while (poll_time_left(begin, t->poll_ns, NULL));
 	return false;
 }
 

@@ -3,6 +3,7 @@
  * The channel service and daemons that garble, flood, die, clone and guess.
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -481,6 +482,52 @@ static void test_clones_in_order(void **state)
 	close_fd(&second);
 }
 
+static bool is_readable(int fd, int timeout_ms)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, timeout_ms) == 1;
+}
+
+/* A queue thread sleeps until a reply is there; it alone, and only for what is owed. */
+static void test_wait(void **state)
+{
+	const struct service_ops *ops;
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *req = getattr(2), *lost = getattr(4);
+	int fd;
+
+	attach_ready(t, 0);
+	ops = t->svc->ops;
+	assert_true(ops->poll_begin(t->svc));
+	assert_int_equal(ops->wait_begin(t->svc), -1);
+	fake_submit(t->svc, req);
+	fd = ops->wait_begin(t->svc);
+	assert_true(fd >= 0);
+	assert_int_equal(ops->wait_begin(t->svc), -1);
+	assert_false(is_readable(fd, 20));
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
+	/* Nobody else is told of it. */
+	usleep(20000);
+	assert_true(is_readable(fd, 5000));
+	assert_int_equal(req->nr_ends, 0);
+	ops->wait_end(t->svc);
+	assert_true(ops->poll(t->svc));
+	assert_int_equal(fake_wait(req), 0);
+	assert_int_equal(ops->wait_begin(t->svc), -1);
+	fake_submit(t->svc, lost);
+	assert_int_equal(ops->wait_begin(t->svc), fd);
+	close_fd(&t->daemon);
+	assert_int_equal(fake_wait(lost), -EIO);
+	ops->wait_end(t->svc);
+	assert_int_equal(ops->wait_begin(t->svc), -1);
+	ops->poll_end(t->svc);
+	fake_free(req);
+	fake_free(lost);
+}
+
 /* A thread ends with a part of a long READ in its clone: another gets that part, and no byte is missing. */
 static void test_clone_with_part(void **state)
 {
@@ -723,26 +770,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-		T(test_garbage),
-		T(test_huge_reply),
-		T(test_out_of_order),
-		T(test_flood),
-		T(test_flood_large),
-		T(test_death_and_restart),
-		T(test_init_refused),
-		T(test_attach_twice),
-		T(test_stop),
-		T(test_interrupt),
-		T(test_retrieve),
-		T(test_retrieve_flood),
-		T(test_clone),
-		T(test_clones_in_order),
-		T(test_clone_with_part),
-		T(test_read_only),
-		T(test_small_buffer),
-		T(test_small_socket),
-		T(test_smallest_socket),
-		T(test_hostile_early_replies),
+		T(test_garbage),	 T(test_huge_reply),	  T(test_out_of_order),
+		T(test_flood),		 T(test_flood_large),	  T(test_death_and_restart),
+		T(test_init_refused),	 T(test_attach_twice),	  T(test_stop),
+		T(test_interrupt),	 T(test_retrieve),	  T(test_retrieve_flood),
+		T(test_clone),		 T(test_clones_in_order), T(test_wait),
+		T(test_clone_with_part), T(test_read_only),	  T(test_small_buffer),
+		T(test_small_socket),	 T(test_smallest_socket), T(test_hostile_early_replies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

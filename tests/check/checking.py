@@ -46,8 +46,8 @@ def serving(argv, log):
 
 
 @contextlib.contextmanager
-def device(top, kind):
-    """The command of a back-end of that kind on top/socket, over top/src."""
+def device(top, kind, *options):
+    """The command of a back-end of that kind on top/socket, over top/src; more @options are for fusewire run."""
     socket = str(top / "socket")
     with contextlib.ExitStack() as stack:
         if kind == "null":
@@ -61,7 +61,7 @@ def device(top, kind):
             daemon = stack.enter_context(Sshd(str(top / "sshd"))).sshfs_command(str(src), str(top / "daemon"))
         else:
             daemon = ["bindfs", "-f", *(["-r"] if kind == "read-only" else []), str(src), str(top / "daemon")]
-        yield [FUSEWIRE, "run", "--socket", socket, "--tag", "t", "--log-level", "error", "--", *daemon]
+        yield [FUSEWIRE, "run", "--socket", socket, "--tag", "t", "--log-level", "error", *options, "--", *daemon]
 
 
 def check(*args, timeout=200):

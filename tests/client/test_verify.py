@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`fusewire bench --verify` over a daemon: no depth and no number of queues mixes data up."""
+import contextlib
 import json
 import os
 import subprocess
@@ -11,12 +12,19 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "check"))
 from checking import FUSEWIRE, device, serving  # noqa: E402
 
 SIZE = 2 << 20
+ALLOWED = os.sched_getaffinity(0)
 
 
-@pytest.fixture(scope="module")
-def bindfs(tmp_path_factory):
+# On one processor the queue's thread waits for the daemon instead of looking for its replies.
+@pytest.fixture(scope="module", params=[len(ALLOWED), 1], ids=["anywhere", "one-processor"])
+def bindfs(request, tmp_path_factory):
     top = tmp_path_factory.mktemp("bindfs")
-    with device(top, "bindfs") as command, serving(command, top / "log"):
+    with device(top, "bindfs", "--in-process", "never") as command, contextlib.ExitStack() as stack:
+        os.sched_setaffinity(0, sorted(ALLOWED)[:request.param])
+        try:
+            stack.enter_context(serving(command, top / "log"))
+        finally:
+            os.sched_setaffinity(0, ALLOWED)
         yield top / "socket"
 
 

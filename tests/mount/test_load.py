@@ -62,6 +62,8 @@ def test_fsx_eight_processes(place):
 
 @pytest.mark.parametrize("options", [[], ["--direct"]], ids=["cached", "direct"])
 def test_eight_threads(place, kind, options):
+    if kind == "null" and options:
+        pytest.skip("ext4 takes no odd sizes with O_DIRECT")
     if kind == "virtiofsd-rust" and options:
         pytest.skip("its CREATE keeps O_DIRECT, which its OPEN drops: the file system below takes no odd sizes then")
     # SFTP has no extended attributes; libfuse may leave its hidden files, as it does on the local /dev/fuse.

@@ -326,6 +326,7 @@ static void *channel_thread(void *arg)
 	struct epoll_event ev[CHANNEL_EVENTS];
 	bool go_on;
 
+	thread_want_short_slices();
 	do {
 		int n = channel_wait(ch, ev);
 
@@ -345,6 +346,7 @@ static void *channel_thread(void *arg)
 static int channel_add_socket(struct channel *ch, unsigned int socket, int fd)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.u32 = socket };
+	struct epoll_event readable = { .events = EPOLLIN };
 	int err = socket_set_passcred(fd, ch->state <= CHANNEL_STARTING);
 
 	if (err)
@@ -352,6 +354,11 @@ static int channel_add_socket(struct channel *ch, unsigned int socket, int fd)
 	/* Before it can be readable: the thread ignores events of empty places. */
 	if (epoll_ctl(ch->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0)
 		return -errno;
+	if (epoll_ctl(ch->readable_fd, EPOLL_CTL_ADD, fd, &readable) < 0) {
+		err = -errno;
+		epoll_ctl(ch->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+		return err;
+	}
 	ch->sockets[socket] =
 		(struct channel_socket){ .fd = fd, .events = EPOLLRDHUP, .armed = ev.events };
 	ch->nr_sockets++;
@@ -362,6 +369,7 @@ static int channel_add_socket(struct channel *ch, unsigned int socket, int fd)
 static void channel_drop_socket(struct channel *ch, unsigned int socket)
 {
 	epoll_ctl(ch->epoll_fd, EPOLL_CTL_DEL, ch->sockets[socket].fd, NULL);
+	epoll_ctl(ch->readable_fd, EPOLL_CTL_DEL, ch->sockets[socket].fd, NULL);
 	ch->sockets[socket].fd = -1;
 	ch->nr_sockets--;
 }
@@ -570,6 +578,7 @@ static void channel_free(struct service *svc)
 	for (unsigned int i = 0; i < CHANNEL_SPLITS; i++)
 		free(ch->splits[i].buf);
 	close_fd(&ch->epoll_fd);
+	close_fd(&ch->readable_fd);
 	close_fd(&ch->wake_fd);
 	free(ch->bounce);
 	free(ch->recv_buf);
@@ -588,6 +597,8 @@ static const struct service_ops channel_ops = {
 	.poll_begin = channel_poll_begin,
 	.poll = channel_poll,
 	.poll_end = channel_poll_end,
+	.wait_begin = channel_wait_begin,
+	.wait_end = channel_wait_end,
 	.stop = channel_drop_requests,
 	.free = channel_free,
 };
@@ -602,6 +613,9 @@ static int channel_start(struct channel *ch)
 		return -ENOMEM;
 	ch->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (ch->epoll_fd < 0)
+		return -errno;
+	ch->readable_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (ch->readable_fd < 0)
 		return -errno;
 	ch->wake_fd = eventfd_new();
 	if (ch->wake_fd < 0)
@@ -623,6 +637,7 @@ int channel_new(struct service **ret_svc, const struct channel_config *config)
 	ch->svc.ops = &channel_ops;
 	ch->config = *config;
 	ch->epoll_fd = -1;
+	ch->readable_fd = -1;
 	ch->wake_fd = -1;
 	pthread_mutex_init(&ch->lock, NULL);
 	pthread_mutex_init(&ch->work_lock, NULL);

@@ -10,6 +10,8 @@
  * request (INIT, DESTROY) is the reply thread's in any case.
  *
  * A poller holds work_lock as the reply thread does, and does not wait for it: whoever has it is at work already.
+ *
+ * A poller may also sleep until there is something, on readable_fd. One at a time: all would be woken by each reply.
  */
 #include <sys/epoll.h>
 
@@ -85,4 +87,27 @@ bool channel_poll(struct service *svc)
 		channel_send_queued(ch);
 	pthread_mutex_unlock(&ch->work_lock);
 	return found;
+}
+
+int channel_wait_begin(struct service *svc)
+{
+	struct channel *ch = channel_of(svc);
+	int fd = -1;
+
+	pthread_mutex_lock(&ch->lock);
+	if (ch->state == CHANNEL_READY && ch->nr_slots_used && !ch->waited_for) {
+		ch->waited_for = true;
+		fd = ch->readable_fd;
+	}
+	pthread_mutex_unlock(&ch->lock);
+	return fd;
+}
+
+void channel_wait_end(struct service *svc)
+{
+	struct channel *ch = channel_of(svc);
+
+	pthread_mutex_lock(&ch->lock);
+	ch->waited_for = false;
+	pthread_mutex_unlock(&ch->lock);
 }

@@ -122,6 +122,7 @@ struct channel {
 	bool thread_runs;
 	int epoll_fd;
 	int wake_fd;
+	int readable_fd; /* an epoll of all sockets that is never disarmed: for a queue thread that waits */
 	char *recv_buf; /* reply thread's, CHANNEL_RECV_MAX + header */
 	struct log_ratelimit log_reply, log_send;
 
@@ -142,6 +143,7 @@ struct channel {
 	bool destroy_sent; /* and not answered */
 	unsigned int
 		nr_pollers; /* queue threads that look for replies: nobody is to be woken for them */
+	bool waited_for; /* one of them sleeps on readable_fd: no other has to be woken, too */
 	struct channel_socket sockets[CHANNEL_SOCKETS_MAX];
 	unsigned int nr_sockets;
 	size_t send_max; /* bytes of message that fit the socket */
@@ -209,10 +211,12 @@ void channel_watch(struct channel *ch, unsigned int socket, uint32_t events);
 void channel_arm(struct channel *ch, unsigned int socket);
 /** channel_arm_all() - as channel_arm(), after what decides has changed. */
 void channel_arm_all(struct channel *ch);
-/** channel_poll_begin(), channel_poll(), channel_poll_end() - struct service_ops. */
+/** channel_poll_begin() ... channel_wait_end() - struct service_ops. */
 bool channel_poll_begin(struct service *svc);
 bool channel_poll(struct service *svc);
 void channel_poll_end(struct service *svc);
+int channel_wait_begin(struct service *svc);
+void channel_wait_end(struct service *svc);
 /** channel_fifo_append() - Context: under the lock. */
 void channel_fifo_append(struct channel *ch, struct channel_item *item);
 /** channel_fail() - end a request with an error, or without one if it has no reply. */
