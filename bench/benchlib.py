@@ -13,6 +13,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("FUSEWIRE_BUILD", os.path.join(ROOT, "build"))
 FUSEWIRE = os.path.join(BUILD, "src/cli/fusewire")
+DRIVER_CPU, DEVICE_CPU = "0", "1"
 
 
 def tool(name):
@@ -22,6 +23,17 @@ def tool(name):
 def number(argv, timeout=120):
     """Run a tool that prints one number."""
     return float(subprocess.run(argv, check=True, stdout=subprocess.PIPE, timeout=timeout, text=True).stdout)
+
+
+@contextlib.contextmanager
+def on_device_cpu():
+    """What is started meanwhile stays on DEVICE_CPU; servers that run already stay where the scheduler puts them."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {int(DEVICE_CPU)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class LoadError(RuntimeError):

@@ -3,10 +3,10 @@
 """Daemons over the channel, and in-process where that works, against the same daemon on the local /dev/fuse, in turn, on
 the same servers.
 
-usage: daemons.py [--rounds N] [--seconds S] [--json] [--only CASE]... [--options "..."] [--driver "..."] [NAME...]
+usage: daemons.py [--rounds N] [--seconds S] [--json] [--together] [--only CASE]... [--options "..."] [--driver "..."] [NAME...]
 
-NAME is one of tests/daemons/catalog.py. Each side has files of its own, so that what a cluster lets one client keep is not taken
-from it by another. All are opened with O_DIRECT and past the page cache; a daemon's own cache works on all sides. Writes end with an
+NAME is one of tests/daemons/catalog.py. The load is on one core, daemon and device are on the other, the servers anywhere. Each side has
+files of its own, so that what a cluster lets one client keep is not taken from it by another. All are opened with O_DIRECT and past the page cache; a daemon's own cache works on all sides. Writes end with an
 fsync(2) whose time counts. Blocks of 1 MiB, or as large as one request to the daemon may be. The first round does not count: it fills the caches.
 """
 import argparse
@@ -26,7 +26,6 @@ NAMES = ["sshfs", "bindfs", "gocryptfs", "juicefs", "ceph-fuse", "glusterfs"]
 SMALL, LARGE = 4096, 1 << 20
 CASES = [(op, block, depth) for op in ("read", "write") for block in (SMALL, LARGE) for depth in (1, 16)]
 LOCAL = "local"
-DRIVER_CPU, DEVICE_CPU = "0", "1"
 SIDES = {"never": "channel", "auto": "in-process"}
 FILE_MIB = 64
 
@@ -38,8 +37,7 @@ def parse():
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
     parser.add_argument("--only", action="append", metavar="CASE",
                         help="only cases whose name begins so: 'write', 'read 4 KiB, depth 1'")
-    parser.add_argument("--apart", action="store_true",
-                        help=f"driver on core {DRIVER_CPU}, daemon and device on core {DEVICE_CPU}, on all sides")
+    parser.add_argument("--together", action="store_true", help="the scheduler chooses the cores of driver, daemon and device")
     parser.add_argument("--options", default="", help="more options for fusewire run")
     parser.add_argument("--driver", default="", help="more options for fusewire bench: --driver=--poll-us=200 for a vCPU under KVM")
     parser.add_argument("--json", action="store_true")
@@ -52,6 +50,12 @@ def parse():
 
 def name_of(case):
     return f"{case[0]} {case[1] >> 10} KiB, depth {case[2]}"
+
+
+def is_meant(case, beginning):
+    """Does its name begin so? "depth 1" is not the beginning of "depth 16"."""
+    name = name_of(case)
+    return name.startswith(beginning) and not (beginning[-1].isdigit() and name[len(beginning):][:1].isdigit())
 
 
 def file_of(side, op):
@@ -82,10 +86,8 @@ def largest_block(path, file):
 def measure(world, args):
     """The comparison of all cases."""
     with contextlib.ExitStack() as stack:
-        if args.apart:
-            # Inherited by the daemons and by fusewire; the servers run already, and stay where the scheduler puts them.
-            stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
-            os.sched_setaffinity(0, {int(DEVICE_CPU)})
+        if not args.together:
+            stack.enter_context(b.on_device_cpu())
         mnt = stack.enter_context(world.local()).mountpoint
         for side in (LOCAL, *SIDES.values()):
             for op in ("read", "write"):
@@ -93,7 +95,7 @@ def measure(world, args):
         paths = {side: path for way, side in SIDES.items() if (path := start(stack, world, way, args.options.split()))}
         largest = largest_block(paths["channel"], file_of("channel", "write"))
         cases = [(op, min(block, largest), depth) for op, block, depth in CASES]
-        cases = [case for case in cases if any(name_of(case).startswith(name) for name in args.only or [""])]
+        cases = [case for case in cases if not args.only or any(is_meant(case, name) for name in args.only)]
         comparison = b.Comparison(paths)
         for n in range(-1, args.rounds):
             for case in cases:
@@ -102,7 +104,7 @@ def measure(world, args):
                 found = b.rates(os.path.join(mnt, file_of(LOCAL, op)),
                                 {side: (path, file_of(side, op)) for side, path in paths.items()},
                                 *case, args.seconds if n >= 0 else args.seconds / 2, turn=n, options=args.driver.split(),
-                                cpu=DRIVER_CPU if args.apart else None)
+                                cpu=None if args.together else b.DRIVER_CPU)
                 if n >= 0:
                     comparison.add(case, found)
         b.progress_end()

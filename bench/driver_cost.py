@@ -13,7 +13,6 @@ import time
 
 import benchlib as b
 
-DRIVER_CPU, DEVICE_CPU = "0", "1"
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 FILE, FILE_BYTES, MIB = "data", 256 << 20, 1 << 20
 WAYS = {"sleeps": [], "polls": ["--poll"]}
@@ -21,7 +20,7 @@ WAYS = {"sleeps": [], "polls": ["--poll"]}
 
 def cost(path, seconds, *options):
     """CPU seconds per million 4 KiB reads at depth 32: (driver's, device's or None)."""
-    done = b.load(path, "randread", FILE, 4096, 32, seconds, "--cpu", DRIVER_CPU, *options)
+    done = b.load(path, "randread", FILE, 4096, 32, seconds, "--cpu", b.DRIVER_CPU, *options)
     told = done["cpu_s_per_million_requests"]
     return told["bench"], told["device"]
 
@@ -31,7 +30,7 @@ def virtiofsd_cost(folder, seconds, *options):
     path = os.path.join(folder, "virtiofsd")
     source = os.path.join(folder, "src")
     with open(os.path.join(folder, "virtiofsd.log"), "wb") as log:
-        process = subprocess.Popen(["taskset", "-c", DEVICE_CPU, VIRTIOFSD, f"--socket-path={path}", "-o",
+        process = subprocess.Popen(["taskset", "-c", b.DEVICE_CPU, VIRTIOFSD, f"--socket-path={path}", "-o",
                                     f"source={source},cache=always,sandbox=chroot"], stdout=log, stderr=log)
     try:
         end = time.monotonic() + 10
@@ -70,7 +69,7 @@ def main():
         sys.exit(f"driver_cost.py: {VIRTIOFSD} is not there: package qemu-system-common of Debian 12 has it")
     driver, device = {way: [] for way in WAYS}, {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(prefix="fusewire-bench-") as folder, \
-            b.device(["null", "--size", str(FILE_BYTES)], cpu=DEVICE_CPU) as (path, _):
+            b.device(["null", "--size", str(FILE_BYTES)], cpu=b.DEVICE_CPU) as (path, _):
         fill(folder)
         # Real pages behind the file: reads of memory that was never written would all hit one page of zeros.
         b.load(path, "write", FILE, MIB, 8, 1)

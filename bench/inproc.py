@@ -18,7 +18,6 @@ import time
 
 import benchlib as b
 
-DRIVER_CPU, DEVICE_CPU = "0", "1"
 FILE, FILE_BYTES = "file", 256 << 20
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 PASSTHROUGH, EMPTY = (os.path.join(b.BUILD, "examples", name) for name in ("passthrough", "empty"))
@@ -55,7 +54,7 @@ class Local:
 
     def __init__(self, stack, options, folder, args):
         self.mnt, self.args = os.path.join(folder, "mnt"), args
-        self.process = subprocess.Popen(["taskset", "-c", DEVICE_CPU, PASSTHROUGH, "-f", *options,
+        self.process = subprocess.Popen(["taskset", "-c", b.DEVICE_CPU, PASSTHROUGH, "-f", *options,
                                          os.path.join(folder, "src"), self.mnt])
         stack.callback(self.stop)
         end = time.monotonic() + 10
@@ -71,7 +70,7 @@ class Local:
     def measure(self, op, block, depth):
         before = cpu_of(self.process.pid)
         rate = b.number([b.tool("local_load"), os.path.join(self.mnt, FILE), op, str(block), str(depth),
-                         str(self.args.seconds), DRIVER_CPU])
+                         str(self.args.seconds), b.DRIVER_CPU])
         return rate, (cpu_of(self.process.pid) - before) / (rate * self.args.seconds) * 1e6
 
 
@@ -80,12 +79,12 @@ class Device:
 
     def __init__(self, stack, command, args, name=FILE):
         self.args, self.name = args, name
-        self.path, self.pid = stack.enter_context(b.device(command, cpu=DEVICE_CPU))
+        self.path, self.pid = stack.enter_context(b.device(command, cpu=b.DEVICE_CPU))
 
     def load(self, op, block, depth):
         before = cpu_of(self.pid)
         done = b.load(self.path, b.mode(op, block), self.name, block, depth, self.args.seconds,
-                      "--cpu", DRIVER_CPU, *(["--poll"] if self.args.poll else []))
+                      "--cpu", b.DRIVER_CPU, *(["--poll"] if self.args.poll else []))
         return done["iops"], (cpu_of(self.pid) - before) / done["requests"] * 1e6
 
     measure = load
@@ -103,7 +102,7 @@ class Virtiofsd(Device):
             os.unlink(self.path)
         with open(os.path.join(self.folder, "virtiofsd.log"), "wb") as log:
             process = subprocess.Popen(
-                ["taskset", "-c", DEVICE_CPU, VIRTIOFSD, f"--socket-path={self.path}", "-o",
+                ["taskset", "-c", b.DEVICE_CPU, VIRTIOFSD, f"--socket-path={self.path}", "-o",
                  f"source={os.path.join(self.folder, 'src')},cache=always,sandbox=chroot"], stdout=log, stderr=log)
         try:
             end = time.monotonic() + 10
@@ -121,7 +120,7 @@ class Virtiofsd(Device):
         """It is gone when `fusewire bench` is: that one tells the CPU time."""
         pids = [x for pid in b.descendants(self.pid) for x in ("--pid", str(pid))]
         done = b.load(self.path, b.mode(op, block), self.name, block, depth, self.args.seconds,
-                      "--cpu", DRIVER_CPU, *(["--poll"] if self.args.poll else []), *pids)
+                      "--cpu", b.DRIVER_CPU, *(["--poll"] if self.args.poll else []), *pids)
         return done["iops"], done["cpu_s_per_million_requests"]["device"]
 
 

@@ -4,7 +4,7 @@
 
 Usage: sshfs.py [ROUNDS [SECONDS]]
 
-All sides bypass the page cache: one daemon request per request. Writes end with an fsync(2) whose time counts. sshfs answers a write
+The load is on one core, sshfs and the device on the other, sshd anywhere. All sides bypass the page cache: one daemon request per request. Writes end with an fsync(2) whose time counts. sshfs answers a write
 before the server has it, and the server slows down by an order of magnitude when small writes pile up, so the last rows tell of small
 writes of a second sshfs with -o sshfs_sync, where each waits for the server.
 """
@@ -41,7 +41,7 @@ class Sides:
 
     def measure(self, case, seconds):
         self.comparison.add(case, b.rates(os.path.join(self.mnt, "file"), {side: (path, "file") for side, path in self.paths.items()},
-                                          *case, seconds))
+                                          *case, seconds, cpu=b.DRIVER_CPU))
 
 
 def main():
@@ -54,8 +54,9 @@ def main():
             for _ in range(FILE_BYTES >> 20):
                 f.write(os.urandom(1 << 20))
         sshd = stack.enter_context(Sshd(os.path.join(folder, "sshd")))
-        usual = Sides(stack, folder, sshd, data, [])
-        sync = Sides(stack, folder, sshd, data, ["-o", "sshfs_sync"])
+        with b.on_device_cpu():
+            usual = Sides(stack, folder, sshd, data, [])
+            sync = Sides(stack, folder, sshd, data, ["-o", "sshfs_sync"])
         for n in range(rounds):
             for sides, case in [(usual, c) for c in CASES] + [(sync, c) for c in SYNC_CASES]:
                 b.progress(f"round {n + 1} of {rounds}: {case[0]} {case[1]} depth {case[2]}")

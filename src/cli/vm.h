@@ -270,10 +270,10 @@ struct vm_log {
  * @dst: written to; -1 when it is closed: bytes are dropped
  * @start: first byte in @buf that is not written yet
  * @len: bytes not written yet
- * @base64: encode on the way, one line per read, and end with ^D: a tty in line mode carries it
+ * @base64: encode on the way: a tty in line mode carries it. Each read becomes "more", lines, and ^D, so that who decodes them ends and
+ *          keeps nothing back; "end" comes last
  * @shut_dst: shut the socket @dst for writing at the end of @src
- * @nr_raw: bytes in @raw
- * @raw: with @base64, bytes read and not yet encoded: less than 3 between calls
+ * @raw: with @base64, what was read; encoded it fits into @buf
  * @buf: the bytes
  */
 struct vm_stream {
@@ -283,8 +283,7 @@ struct vm_stream {
 	size_t len;
 	bool base64;
 	bool shut_dst;
-	size_t nr_raw;
-	unsigned char raw[4096];
+	unsigned char raw[45 << 10];
 	char buf[65536];
 };
 

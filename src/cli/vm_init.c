@@ -91,7 +91,7 @@ const char vm_init_script[] =
 	"exec 8<>$PORT\n"
 	"if [ -n \"$STDIN_BASE64\" ]; then\n"
 	"	stty -echo icanon icrnl -isig -ixon -iexten <&8\n"
-	"	base64 -d <&8 >/run/in 8>&- 9>&- &\n"
+	"	while read -r l && [ \"$l\" = more ]; do base64 -d; done <&8 >/run/in 8>&- 9>&- &\n"
 	"else\n"
 	"	cat <&8 >/run/in 8>&- 9>&- &\n"
 	"fi\n"

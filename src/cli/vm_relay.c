@@ -150,25 +150,24 @@ static size_t encode_base64(char *out, const unsigned char *in, size_t len)
 	return (size_t)(p - out);
 }
 
-/* Padding may stand at the end only: what does not fill a group of 3 waits for the next read. */
 static void stream_take_base64(struct vm_stream *s, size_t nr_read)
 {
-	size_t whole;
+	static const char more[] = "more\n";
+	const size_t begin = sizeof(more) - 1;
 
-	s->nr_raw += nr_read;
-	whole = s->nr_raw - s->nr_raw % 3;
-	s->len = encode_base64(s->buf, s->raw, whole);
-	s->nr_raw -= whole;
-	memmove(s->raw, s->raw + whole, s->nr_raw);
+	static_assert(sizeof(s->raw) / 3 * 4 + sizeof(s->raw) / BASE64_PIECE + sizeof(more) + 8 <=
+			      sizeof(s->buf),
+		      "encoded it fits");
+	memcpy(s->buf, more, begin);
+	s->len = begin + encode_base64(s->buf + begin, s->raw, nr_read);
+	s->buf[s->len++] = TTY_EOF;
 }
 
 static void stream_end(struct vm_stream *s)
 {
 	s->src = -1;
-	if (s->base64) {
-		s->len = encode_base64(s->buf, s->raw, s->nr_raw);
-		s->buf[s->len++] = TTY_EOF;
-	}
+	if (s->base64)
+		s->len = (size_t)snprintf(s->buf, sizeof(s->buf), "end\n");
 	/* Not closed: QEMU drops unread bytes when its peer is gone altogether. */
 	if (s->shut_dst)
 		(void)shutdown(s->dst, SHUT_WR);
@@ -176,8 +175,8 @@ static void stream_end(struct vm_stream *s)
 
 bool vm_stream_read(struct vm_stream *s)
 {
-	void *to = s->base64 ? (void *)(s->raw + s->nr_raw) : s->buf;
-	ssize_t n = read(s->src, to, s->base64 ? sizeof(s->raw) - s->nr_raw : sizeof(s->buf));
+	ssize_t n = s->base64 ? read(s->src, s->raw, sizeof(s->raw))
+			      : read(s->src, s->buf, sizeof(s->buf));
 
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return false;

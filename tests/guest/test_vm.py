@@ -30,6 +30,21 @@ def test_streams_and_status(options):
     assert done.stderr == b"error\n"
 
 
+@KINDS
+def test_shell_answers_each_line(options):
+    """A line that comes through a pipe is not held back until more of them do."""
+    shell = guest.Shell(options)
+    try:
+        # Of every length there is padding for, and then more than a console takes at once.
+        for n in (1, 2, 3, 40, 100):
+            assert shell.check(f"echo {'x' * n}") == "x" * n + "\n"
+        shell.send("cat >/tmp/f <<'@'\n" + "0123456789\n" * 10000 + "@")
+        assert shell.check("md5sum </tmp/f").split()[0] == hashlib.md5(b"0123456789\n" * 10000).hexdigest()
+        assert shell.end() == 0
+    finally:
+        shell.kill()
+
+
 def test_arguments_arrive_exactly():
     words = ["a  b", "c'd", "", "$HOME", "x\ny", "*"]
     done = guest.vm(command=["printf", "[%s]", *words])
