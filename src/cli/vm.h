@@ -264,6 +264,9 @@ struct vm_log {
 	uint64_t total;
 };
 
+/* Bytes whose base64, with all that goes with it, stays below 4096 - 128: there a tty in line mode is full. */
+#define VM_BASE64_BYTES 2784
+
 /**
  * struct vm_stream - one direction of a byte stream: bytes read and not yet written.
  * @src: read from; -1 when it has ended
@@ -271,7 +274,9 @@ struct vm_log {
  * @start: first byte in @buf that is not written yet
  * @len: bytes not written yet
  * @base64: encode on the way: a tty in line mode carries it. Each read becomes "more", lines, and ^D, so that who decodes them ends and
- *          keeps nothing back; "end" comes last
+ *          keeps nothing back; "end" comes last. One piece at a time, and none that fills the tty: User-mode Linux forgets to listen
+ *          to a tty that once was full
+ * @held: with @base64, the guest has not taken the last piece yet
  * @shut_dst: shut the socket @dst for writing at the end of @src
  * @raw: with @base64, what was read; encoded it fits into @buf
  * @buf: the bytes
@@ -282,8 +287,9 @@ struct vm_stream {
 	size_t start;
 	size_t len;
 	bool base64;
+	bool held;
 	bool shut_dst;
-	unsigned char raw[45 << 10];
+	unsigned char raw[VM_BASE64_BYTES];
 	char buf[65536];
 };
 
@@ -303,6 +309,7 @@ enum vm_end {
  * @len: bytes in @line
  * @nr_boots: "boot" lines
  * @ready: the guest wants COMMAND's stdin now
+ * @taken: it has taken the last piece of it (struct vm_stream, @held)
  * @end: what came last
  * @exit_status: COMMAND's, for VM_END_EXIT
  * @text: what failed, for VM_END_FAILED
@@ -312,6 +319,7 @@ struct vm_status {
 	size_t len;
 	unsigned int nr_boots;
 	bool ready;
+	bool taken;
 	enum vm_end end;
 	int exit_status;
 	char text[256];

@@ -268,6 +268,9 @@ static void stream_done_reading(struct guest *g, enum stream_id id)
 			g->stdin_started = true;
 			g->stream[STREAM_IN].src = STDIN_FILENO;
 		}
+		if (g->status.taken)
+			g->stream[STREAM_IN].held = false;
+		g->status.taken = false;
 	}
 	if (s->dst < 0)
 		s->len = 0;

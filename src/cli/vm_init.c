@@ -4,9 +4,10 @@
  *
  * Theory of operation: it finds its settings in /etc/fusewire.conf (vm_initrd.c writes them), mounts
  * each tag on /mnt/TAG, runs COMMAND and says on the status port what becomes of it: "boot", "ready"
- * when stdin may come (a tty in the wrong mode would spoil it), then "exit N" or "failed TEXT". COMMAND talks through pipes, with a cat between each pipe and its port: a
- * port can be opened only once, and programs reopen /dev/stdout. What COMMAND has left running is
- * killed, so that the cats see the end of the output; they end when the last byte is out.
+ * when stdin may come (a tty in the wrong mode would spoil it), "taken" for each piece of it that comes in base64, then
+ * "exit N" or "failed TEXT". COMMAND talks through pipes, with a cat between each pipe and its port: a port can be opened
+ * only once, and programs reopen /dev/stdout. What COMMAND has left running is killed, so that the cats see the end of the
+ * output; they end when the last byte is out.
  */
 #include "cli/vm.h"
 
@@ -91,7 +92,7 @@ const char vm_init_script[] =
 	"exec 8<>$PORT\n"
 	"if [ -n \"$STDIN_BASE64\" ]; then\n"
 	"	stty -echo icanon icrnl -isig -ixon -iexten <&8\n"
-	"	while read -r l && [ \"$l\" = more ]; do base64 -d; done <&8 >/run/in 8>&- 9>&- &\n"
+	"	while read -r l && [ \"$l\" = more ]; do base64 -d 9>&-; echo taken >&9; done <&8 >/run/in 8>&- &\n"
 	"else\n"
 	"	cat <&8 >/run/in 8>&- 9>&- &\n"
 	"fi\n"

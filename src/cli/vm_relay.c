@@ -88,6 +88,9 @@ static void status_line(struct vm_status *st)
 		st->end = VM_END_NONE;
 	} else if (strcmp(st->line, "ready") == 0) {
 		st->ready = true;
+		st->taken = true;
+	} else if (strcmp(st->line, "taken") == 0) {
+		st->taken = true;
 	} else if (strncmp(st->line, "exit ", 5) == 0) {
 		value = strtol(st->line + 5, &end, 10);
 		if (end == st->line + 5 || *end || value < 0 || value > 255)
@@ -117,7 +120,7 @@ void vm_status_feed(struct vm_status *status, const char *data, size_t len)
 
 bool vm_stream_wants_read(const struct vm_stream *s)
 {
-	return s->src >= 0 && s->len == 0;
+	return s->src >= 0 && s->len == 0 && !s->held;
 }
 
 bool vm_stream_wants_write(const struct vm_stream *s)
@@ -155,12 +158,13 @@ static void stream_take_base64(struct vm_stream *s, size_t nr_read)
 	static const char more[] = "more\n";
 	const size_t begin = sizeof(more) - 1;
 
-	static_assert(sizeof(s->raw) / 3 * 4 + sizeof(s->raw) / BASE64_PIECE + sizeof(more) + 8 <=
-			      sizeof(s->buf),
-		      "encoded it fits");
+	static_assert(VM_BASE64_BYTES % BASE64_PIECE == 0 &&
+			      VM_BASE64_BYTES / BASE64_PIECE * 65 + sizeof(more) < 4096 - 128,
+		      "a tty takes it");
 	memcpy(s->buf, more, begin);
 	s->len = begin + encode_base64(s->buf + begin, s->raw, nr_read);
 	s->buf[s->len++] = TTY_EOF;
+	s->held = true;
 }
 
 static void stream_end(struct vm_stream *s)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`fusewire vm` itself: streams, exit status, errors, and that nothing stays behind."""
 import fcntl
+import hashlib
 import os
 import pty
 import select
