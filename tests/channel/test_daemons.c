@@ -495,27 +495,31 @@ static void test_wait(void **state)
 	const struct service_ops *ops;
 	struct test *t = *state;
 	struct fuse_attr_out attr = { 0 };
-	struct request *req = getattr(2), *lost = getattr(4);
-	int fd;
+	struct request *req, *lost = getattr(2);
+	bool ours = false;
+	int fd = -1;
 
 	attach_ready(t, 0);
 	ops = t->svc->ops;
 	assert_true(ops->poll_begin(t->svc));
 	assert_int_equal(ops->wait_begin(t->svc), -1);
-	fake_submit(t->svc, req);
-	fd = ops->wait_begin(t->svc);
-	assert_true(fd >= 0);
-	assert_int_equal(ops->wait_begin(t->svc), -1);
-	assert_false(is_readable(fd, 20));
-	daemon_receive(t, t->daemon);
-	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
-	/* Nobody else is told of it. */
-	usleep(20000);
-	assert_true(is_readable(fd, 5000));
-	assert_int_equal(req->nr_ends, 0);
-	ops->wait_end(t->svc);
-	assert_true(ops->poll(t->svc));
-	assert_int_equal(fake_wait(req), 0);
+	/* Nobody else is told of replies. The reply thread may take one all the same, if it is at work at the moment: not each. */
+	for (uint64_t i = 2; !ours; i++) {
+		assert_true(i < 20);
+		req = getattr(2 * i);
+		fake_submit(t->svc, req);
+		fd = ops->wait_begin(t->svc);
+		assert_true(fd >= 0);
+		assert_int_equal(ops->wait_begin(t->svc), -1);
+		assert_false(is_readable(fd, 20));
+		daemon_receive(t, t->daemon);
+		daemon_reply(t->daemon, 2 * i, 0, &attr, sizeof(attr));
+		usleep(20000);
+		ours = is_readable(fd, 0) && ops->poll(t->svc);
+		ops->wait_end(t->svc);
+		assert_int_equal(fake_wait(req), 0);
+		fake_free(req);
+	}
 	assert_int_equal(ops->wait_begin(t->svc), -1);
 	fake_submit(t->svc, lost);
 	assert_int_equal(ops->wait_begin(t->svc), fd);
@@ -524,7 +528,6 @@ static void test_wait(void **state)
 	ops->wait_end(t->svc);
 	assert_int_equal(ops->wait_begin(t->svc), -1);
 	ops->poll_end(t->svc);
-	fake_free(req);
 	fake_free(lost);
 }
 
