@@ -20,6 +20,8 @@
 #define QUEUE_BATCH 8
 /* The virtqueue of notifications, where the driver took VIRTIO_FS_F_NOTIFICATION. Else it is the first request queue. */
 #define NOTIFY_QUEUE 1u
+/* Its requests have no replies. */
+#define HIPRIO_QUEUE 0u
 /* VIRTIO_FS_F_NOTIFICATION (virtio 1.2, 5.11.3). */
 #define DEVICE_F_NOTIFICATION UINT64_C(1)
 /* Notifications that wait for a buffer. */

@@ -38,7 +38,8 @@ static void queue_poll_service_begin(struct queue *q)
 {
 	const struct service_ops *ops = q->dev->svc->ops;
 
-	if (!q->polls_service && ops->poll_begin)
+	/* hiprio has nothing to look for there: one thread less that is kept awake by the others' replies. */
+	if (!q->polls_service && ops->poll_begin && q->index != HIPRIO_QUEUE)
 		q->polls_service = ops->poll_begin(q->dev->svc);
 }
 
