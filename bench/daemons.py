@@ -5,9 +5,10 @@ the same servers.
 
 usage: daemons.py [--rounds N] [--seconds S] [--json] [--together] [--only CASE]... [--options "..."] [--driver "..."] [NAME...]
 
-NAME is one of tests/daemons/catalog.py. The load is on one core, daemon and device are on the other, the servers anywhere. Each side has
-files of its own, so that what a cluster lets one client keep is not taken from it by another. All are opened with O_DIRECT and past the page cache; a daemon's own cache works on all sides. Writes end with an
-fsync(2) whose time counts. Blocks of 1 MiB, or as large as one request to the daemon may be. The first round does not count: it fills the caches.
+NAME is one of tests/daemons/catalog.py. The load is on one core, daemon and device are on the other, the servers anywhere. Each side
+has files of its own, so that what a cluster lets one client keep is not taken from it by another. All are opened with O_DIRECT and past
+the page cache; a daemon's own cache works on all sides. Writes end with an fsync(2) whose time counts. Blocks of 1 MiB, or as large as
+one request to the daemon may be. The first round does not count: it fills the caches.
 """
 import argparse
 import contextlib

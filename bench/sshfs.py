@@ -4,9 +4,10 @@
 
 Usage: sshfs.py [ROUNDS [SECONDS]]
 
-The load is on one core, sshfs and the device on the other, sshd anywhere. All sides bypass the page cache: one daemon request per request. Writes end with an fsync(2) whose time counts. sshfs answers a write
-before the server has it, and the server slows down by an order of magnitude when small writes pile up, so the last rows tell of small
-writes of a second sshfs with -o sshfs_sync, where each waits for the server.
+The load is on one core, sshfs and the device on the other, sshd anywhere. All sides bypass the page cache: one daemon request per
+request. Writes end with an fsync(2) whose time counts. sshfs answers a write before the server has it, and the server slows
+down by an order of magnitude when small writes pile up, so the last rows tell of small writes of a second sshfs with -o sshfs_sync,
+where each waits for the server.
 """
 import contextlib
 import os
