@@ -221,7 +221,8 @@ bool queue_slots_free(const struct queue *q);
 void queue_break(struct queue *q, const char *why);
 bool must_check queue_steered(const struct queue *q);
 bool must_check queue_park(struct queue *q);
-void queue_wait_fds(struct queue *q, bool want_kick, int service_fd);
+/** queue_wait_work() - sleep until a wake-up, a kick if it @takes (unless there is work already), or @service_fd (-1: none) is readable. */
+void queue_wait_work(struct queue *q, bool takes, int service_fd);
 bool must_check queue_poll(struct queue *q);
 void queue_poll_service_end(struct queue *q);
 bool queue_is_current(const struct queue *q);

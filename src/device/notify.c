@@ -239,10 +239,7 @@ static void notify_sleep(struct queue *q)
 {
 	const bool takes = !q->broken && READ_ONCE(q->enabled) && notify_pending(q->dev);
 
-	if (!takes || !virtq_kick_enable(q->vq))
-		queue_wait_fds(q, !q->broken, -1);
-	if (takes)
-		virtq_kick_disable(q->vq);
+	queue_wait_work(q, takes, -1);
 }
 
 void *notify_main(void *arg)

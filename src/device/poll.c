@@ -22,7 +22,6 @@
 static bool queue_poll_service(struct queue *q)
 {
 	const struct service_ops *ops = q->dev->svc->ops;
-
 	bool found;
 
 	if (!q->polls_service)
@@ -64,9 +63,7 @@ static bool queue_wait_service(struct queue *q)
 		return false;
 	q->waits_left--;
 	begin = clock_now_ns();
-	if (!virtq_kick_enable(q->vq))
-		queue_wait_fds(q, true, fd);
-	virtq_kick_disable(q->vq);
+	queue_wait_work(q, true, fd);
 	if (clock_now_ns() - begin > POLL_WAIT_NS) {
 		q->waits_left = 0;
 		q->polls_left = POLL_WAITS;

@@ -218,11 +218,11 @@ void queue_drain_kick(struct queue *q, uint32_t events)
 	}
 }
 
-void queue_wait_fds(struct queue *q, bool want_kick, int service_fd)
+static void queue_wait_fds(struct queue *q, int service_fd)
 {
 	struct pollfd fds[3] = {
 		{ .fd = q->wake_fd, .events = POLLIN },
-		{ .fd = want_kick ? q->kick_fd : -1, .events = POLLIN },
+		{ .fd = q->broken ? -1 : q->kick_fd, .events = POLLIN },
 		{ .fd = service_fd, .events = POLLIN },
 	};
 
@@ -234,6 +234,14 @@ void queue_wait_fds(struct queue *q, bool want_kick, int service_fd)
 		queue_drain_kick(q, (uint32_t)fds[1].revents);
 }
 
+void queue_wait_work(struct queue *q, bool takes, int service_fd)
+{
+	if (!takes || !virtq_kick_enable(q->vq))
+		queue_wait_fds(q, service_fd);
+	if (takes)
+		virtq_kick_disable(q->vq);
+}
+
 static void queue_sleep(struct queue *q, bool starved)
 {
 	bool takes = !q->broken && READ_ONCE(q->enabled) && !starved;
@@ -243,7 +251,7 @@ static void queue_sleep(struct queue *q, bool starved)
 		goto out;
 	queue_poll_service_end(q);
 	begin = clock_now_ns();
-	queue_wait_fds(q, !q->broken, -1);
+	queue_wait_fds(q, -1);
 	if (takes)
 		poll_time_adapt(&q->poll_ns, clock_now_ns() - begin, q->dev->config.poll_ns);
 out:
