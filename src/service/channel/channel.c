@@ -186,6 +186,7 @@ static void lose_fifo(struct channel *ch)
 	item = ch->fifo_head;
 	ch->fifo_head = NULL;
 	ch->fifo_tail = &ch->fifo_head;
+	WRITE_ONCE(ch->held, false);
 	pthread_mutex_unlock(&ch->lock);
 	while (item) {
 		struct channel_item *next = item->next;

@@ -15,6 +15,7 @@
  */
 #include <sys/epoll.h>
 
+#include "base/fd.h"
 #include "service/channel/private.h"
 
 void channel_arm(struct channel *ch, unsigned int socket)
@@ -53,11 +54,16 @@ bool channel_poll_begin(struct service *svc)
 void channel_poll_end(struct service *svc)
 {
 	struct channel *ch = channel_of(svc);
+	bool send_held = false;
 
 	pthread_mutex_lock(&ch->lock);
-	if (--ch->nr_pollers == 0)
+	if (--ch->nr_pollers == 0) {
 		channel_arm_all(ch);
+		send_held = ch->held;
+	}
 	pthread_mutex_unlock(&ch->lock);
+	if (send_held)
+		fd_signal(ch->wake_fd);
 }
 
 /* Under work_lock: only its holder closes sockets. Return: was there anything? */
@@ -83,7 +89,7 @@ bool channel_poll(struct service *svc)
 	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX && READ_ONCE(ch->state) == CHANNEL_READY;
 	     i++)
 		found |= READ_ONCE(ch->sockets[i].fd) >= 0 && poll_socket(ch, i);
-	if (found && READ_ONCE(ch->fifo_head))
+	if ((found || READ_ONCE(ch->held)) && READ_ONCE(ch->fifo_head))
 		channel_send_queued(ch);
 	pthread_mutex_unlock(&ch->work_lock);
 	return found;
@@ -95,7 +101,8 @@ int channel_wait_begin(struct service *svc)
 	int fd = -1;
 
 	pthread_mutex_lock(&ch->lock);
-	if (ch->state == CHANNEL_READY && ch->nr_slots_used && !ch->waited_for) {
+	/* With requests held back there is more to look for than replies. */
+	if (ch->state == CHANNEL_READY && ch->nr_slots_used && !ch->waited_for && !ch->held) {
 		ch->waited_for = true;
 		fd = ch->readable_fd;
 	}

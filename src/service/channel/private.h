@@ -166,6 +166,7 @@ struct channel {
 	unsigned int nr_retrieves;
 	struct channel_item *fifo_head;
 	struct channel_item **fifo_tail;
+	bool held; /* its head waits until the daemon has read on, or nobody polls */
 	bool retry_soon; /* no memory for a message: try again in CHANNEL_RETRY_MS */
 	struct channel_split *free_split;
 	struct channel_split splits[CHANNEL_SPLITS];
@@ -264,6 +265,17 @@ bool must_check notify_handle(struct channel *ch, const struct fuse_out_header *
 void channel_retrieve_none(struct service *svc, const struct fuse_notify_retrieve_out *what);
 /** notify_send_queued() - answers that wait. Context: under the lock. Return: 0, or -EAGAIN when the socket is full. */
 int notify_send_queued(struct channel *ch);
+
+/* hold.c */
+/**
+ * hold_wanted() - is a request to wait, since the daemon has enough to read?
+ * @fd: the socket that it would go to
+ * @message_bytes: of the request, its data included
+ * @reply_bytes: that its reply may have
+ *
+ * Context: under the lock. Return: true to leave it in the fifo; whoever polls sends it later.
+ */
+bool hold_wanted(struct channel *ch, int fd, size_t message_bytes, size_t reply_bytes);
 
 /* receive.c */
 /** channel_receive() - take all messages of a socket. Context: reply thread. Return: 0 or -EPIPE at its end. */

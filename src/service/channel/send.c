@@ -213,6 +213,8 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 	if (socket < 0)
 		return -EBUSY;
 	fd = ch->sockets[socket].fd;
+	if (has_reply && hold_wanted(ch, fd, in->len, request_reply_max(req)))
+		return -EBUSY;
 	if (has_reply) {
 		uint32_t max = (uint32_t)min_of(request_reply_max(req), (size_t)CHANNEL_RECV_MAX);
 
@@ -250,6 +252,8 @@ static int try_send_part(struct channel *ch, struct channel_split *split)
 	if (socket < 0)
 		return -EBUSY;
 	fd = ch->sockets[socket].fd;
+	if (hold_wanted(ch, fd, 0, split->part_bytes))
+		return -EBUSY;
 	part = split_take_part(split);
 	slot = slot_enter(ch, unique, NULL, split_part_bytes(split, part));
 	if (!slot) {
@@ -350,6 +354,7 @@ void channel_send_queued(struct channel *ch)
 
 	pthread_mutex_lock(&ch->lock);
 	WRITE_ONCE(ch->retry_soon, false);
+	WRITE_ONCE(ch->held, false);
 	err = ch->nr_sockets ? notify_send_queued(ch) : 0;
 	while (!err && ch->state == CHANNEL_READY && (item = fifo_take(ch))) {
 		err = try_send(ch, &item);
