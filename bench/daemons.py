@@ -8,7 +8,8 @@ usage: daemons.py [--rounds N] [--seconds S] [--json] [--together] [--only CASE]
 NAME is one of tests/daemons/catalog.py. The load is on one core, daemon and device are on the other, the servers anywhere. Each side
 has files of its own, so that what a cluster lets one client keep is not taken from it by another. All are opened with O_DIRECT and past
 the page cache; a daemon's own cache works on all sides. Writes end with an fsync(2) whose time counts. Blocks of 1 MiB, or as large as
-one request to the daemon may be. The first round does not count: it fills the caches.
+one request to the daemon may be. The first round of a case does not count: it fills the caches. A case has all its rounds before the
+next begins: the side that wrote more in one (at depth 16) leaves more behind that has to be tidied up in the next (JuiceFS compacts).
 """
 import argparse
 import contextlib
@@ -98,9 +99,9 @@ def measure(world, args):
         cases = [(op, min(block, largest), depth) for op, block, depth in CASES]
         cases = [case for case in cases if not args.only or any(is_meant(case, name) for name in args.only)]
         comparison = b.Comparison(paths)
-        for n in range(-1, args.rounds):
-            for case in cases:
-                b.progress(f"{world.daemon}: round {n + 1} of {args.rounds}: {name_of(case)}")
+        for case in cases:
+            for n in range(-1, args.rounds):
+                b.progress(f"{world.daemon}: {name_of(case)}: round {n + 1} of {args.rounds}")
                 op = case[0]
                 found = b.rates(os.path.join(mnt, file_of(LOCAL, op)),
                                 {side: (path, file_of(side, op)) for side, path in paths.items()},
