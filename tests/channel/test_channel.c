@@ -141,12 +141,31 @@ static void test_read_refused_direct(void **state)
 	fake_free(next);
 }
 
-/* Split READs: full, short in the middle, error in the middle, error at the front. */
-static void split_case(struct test *t, uint32_t size, uint32_t part, int fail_part, int fail_error,
-		       uint32_t fail_bytes, int want_error, size_t want_len)
+/* As Linux reads into its page cache. */
+static struct request *cached(uint32_t size)
 {
-	uint32_t nr = (size + part - 1) / part;
-	struct request *req = read_of(2, 100, size);
+	return read_of(2, 100, size);
+}
+
+/* As it does for O_DIRECT, and for a file that the daemon opened with FOPEN_DIRECT_IO. */
+static struct request *uncached(uint32_t size)
+{
+	struct fuse_read_in arg = {
+		.fh = 7,
+		.offset = 100,
+		.size = size,
+		.read_flags = FUSE_READ_LOCKOWNER,
+		.lock_owner = 9,
+	};
+
+	return fake_request(FUSE_READ, 2, &arg, sizeof(arg), size);
+}
+
+/* Split READs: full, short in the middle, error in the middle, error at the front. */
+static void split_case(struct test *t, struct request *req, uint32_t part, int fail_part,
+		       int fail_error, uint32_t fail_bytes, int want_error, size_t want_len)
+{
+	const uint32_t size = (uint32_t)req->reply_max, nr = (size + part - 1) / part;
 	struct {
 		uint64_t unique;
 		struct fuse_read_in arg;
@@ -188,13 +207,35 @@ static void test_split(void **state)
 	struct test *t = *state;
 
 	attach_ready(t, 65536);
-	split_case(t, 65537, 65536, -1, 0, 0, 0, 65537);
-	split_case(t, 1 << 20, 65536, -1, 0, 0, 0, 1 << 20);
-	split_case(t, 1 << 20, 65536, 3, 0, 1000, 0, 3 * 65536 + 1000);
-	split_case(t, 1 << 20, 65536, 3, 0, 0, 0, 3 * 65536);
-	split_case(t, 1 << 20, 65536, 3, -ENODATA, 0, 0, 3 * 65536);
-	split_case(t, 1 << 20, 65536, 0, -ENODATA, 0, -ENODATA, 0);
-	split_case(t, 1 << 20, 65536, 15, 0, 1, 0, 15 * 65536 + 1);
+	split_case(t, cached(65537), 65536, -1, 0, 0, 0, 65537);
+	split_case(t, cached(1 << 20), 65536, -1, 0, 0, 0, 1 << 20);
+	split_case(t, cached(1 << 20), 65536, 3, 0, 1000, 0, 3 * 65536 + 1000);
+	split_case(t, cached(1 << 20), 65536, 3, 0, 0, 0, 3 * 65536);
+	split_case(t, cached(1 << 20), 65536, 15, 0, 1, 0, 15 * 65536 + 1);
+	/* The driver's page cache would take a short reply for the file's end. */
+	split_case(t, cached(1 << 20), 65536, 3, -ENODATA, 0, -ENODATA, 0);
+	split_case(t, cached(1 << 20), 65536, 15, -ENODATA, 0, -ENODATA, 0);
+	split_case(t, cached(1 << 20), 65536, 0, -ENODATA, 0, -ENODATA, 0);
+	split_case(t, uncached(1 << 20), 65536, 3, -ENODATA, 0, 0, 3 * 65536);
+	split_case(t, uncached(1 << 20), 65536, 0, -ENODATA, 0, -ENODATA, 0);
+}
+
+/* A daemon that dies amid a READ leaves no short reply either. */
+static void test_split_lost(void **state)
+{
+	struct test *t = *state;
+	struct request *req = cached(4 * 65536);
+
+	attach_ready(t, 65536);
+	fake_submit(t->svc, req);
+	daemon_receive(t, t->daemon);
+	daemon_answer_read(t, t->daemon, SIZE_MAX);
+	daemon_receive(t, t->daemon);
+	daemon_answer_read(t, t->daemon, SIZE_MAX);
+	close_fd(&t->daemon);
+	assert_int_equal(fake_wait(req), -EIO);
+	assert_int_equal(req->body_len, 0);
+	fake_free(req);
 }
 
 static void test_not_split_at_limit(void **state)
@@ -274,6 +315,7 @@ int main(void)
 		T(test_read),
 		T(test_read_refused_direct),
 		T(test_split),
+		T(test_split_lost),
 		T(test_not_split_at_limit),
 		T(test_split_sequential),
 		T(test_many_splits),

@@ -29,6 +29,7 @@ struct daemon {
 	uint64_t interrupted; /* atomic: what the last INTERRUPT meant */
 	bool hold; /* atomic: GETATTR is kept until this is false */
 	bool through_pipe;
+	uint64_t fails_from; /* offset from which READs fail with -ENODATA; 0: none */
 	bool destroyed; /* atomic */
 	int readable; /* atomic: -1 before it was told */
 	uint64_t next_id;
@@ -70,8 +71,13 @@ static uint8_t pattern(uint64_t off)
 
 static void answer_read(struct daemon *d, uint64_t unique, const struct fuse_read_in *in)
 {
-	uint8_t *data = malloc(in->size);
+	uint8_t *data;
 
+	if (d->fails_from && in->offset >= d->fails_from) {
+		answer(d->svc, unique, -ENODATA, NULL, 0);
+		return;
+	}
+	data = malloc(in->size);
 	assert_non_null(data);
 	for (uint32_t i = 0; i < in->size; i++)
 		data[i] = pattern(in->offset + i);
@@ -632,6 +638,31 @@ static void test_limits(void **state)
 	daemon_free(d);
 }
 
+/* A part fails: the driver's page cache must not take what came before for the whole file. Past the cache it is a short read. */
+static void test_part_fails(void **state)
+{
+	struct inproc_config config = { .max_read = 3000 };
+	struct daemon *d = daemon_new(&config, 1);
+	struct fuse_read_in in = { .size = 8000, .read_flags = FUSE_READ_LOCKOWNER };
+	uint8_t data[READ_MAX];
+	uint64_t node, fh;
+
+	d->fails_from = 3000;
+	open_one(d->rig, &node, &fh);
+	assert_int_equal(rig_read(d->rig, node, fh, 0, 8000), -ENODATA);
+	assert_int_equal(seen(d, FUSE_READ), 2);
+	in.fh = fh;
+	assert_int_equal(rig_call(d->rig, 1, FUSE_READ, node, &in, sizeof(in), in.size, data, 3000),
+			 0);
+	for (uint32_t i = 0; i < 3000; i++)
+		assert_int_equal(data[i], pattern(i));
+	assert_int_equal(seen(d, FUSE_READ), 4);
+	in.offset = 3000;
+	assert_int_equal(rig_call(d->rig, 1, FUSE_READ, node, &in, sizeof(in), in.size, data, 3000),
+			 -ENODATA);
+	daemon_free(d);
+}
+
 static void test_through_pipe(void **state)
 {
 	struct inproc_config config = {};
@@ -728,6 +759,7 @@ int main(void)
 		cmocka_unit_test(test_replies_once),
 		cmocka_unit_test(test_interrupt_reaches_the_daemon),
 		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_part_fails),
 		cmocka_unit_test(test_through_pipe),
 		cmocka_unit_test(test_poller),
 		cmocka_unit_test(test_destroy),

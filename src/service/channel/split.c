@@ -2,8 +2,7 @@
 /*
  * READs larger than the daemon takes: several READs under way at once, joined in order.
  *
- * A part that came short ends the file: what stands behind it does not count. An error counts only when
- * no data stands before it. That is what the kernel makes of the READs that it sends for one read(2).
+ * A part that came short ends the file: what stands behind it does not count. Of an error before that see rules_short_read().
  *
  * When the daemon has opened a file that cannot be read ahead (direct I/O, no seeking, stream), the next part is
  * sent only when the one before came in full.
@@ -14,6 +13,7 @@
 
 #include "base/fd.h"
 #include "service/channel/private.h"
+#include "service/rules/rules.h"
 
 struct split_read {
 	struct fuse_in_header in;
@@ -127,28 +127,34 @@ bool split_part_done(struct channel *ch, struct channel_split *split, uint32_t p
 	return !split->nr_under_way && !split->queued;
 }
 
-static uint32_t split_bytes(const struct channel_split *split)
+/* Bytes up to the end of the file, or up to the first error; *@ret_error in that case. */
+static uint32_t split_bytes(const struct channel_split *split, int *ret_error)
 {
 	uint32_t sum = 0;
 
+	*ret_error = 0;
 	for (uint32_t part = 0; part < split->nr_sent; part++) {
 		if (split->error && part >= split->error_part)
 			break;
 		sum += split->got[part];
 		if (split->got[part] < split_part_bytes(split, part))
-			break;
+			return sum;
 	}
+	*ret_error = split->error;
 	return sum;
 }
 
 void split_finish(struct channel *ch, struct channel_split *split)
 {
-	struct iovec iov = { .iov_base = split->buf, .iov_len = split_bytes(split) };
+	struct request *req = split->item.req;
+	struct iovec iov = { .iov_base = split->buf };
+	int error;
 
-	if (!iov.iov_len && split->error)
-		request_reply(split->item.req, split->error, NULL, 0);
+	iov.iov_len = split_bytes(split, &error);
+	if (error && !(iov.iov_len && rules_short_read(req)))
+		request_reply(req, error, NULL, 0);
 	else
-		request_reply(split->item.req, 0, &iov, 1);
+		request_reply(req, 0, &iov, 1);
 	pthread_mutex_lock(&ch->lock);
 	split->next_free = ch->free_split;
 	ch->free_split = split;

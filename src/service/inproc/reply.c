@@ -9,6 +9,7 @@
 
 #include "base/iov.h"
 #include "service/inproc/private.h"
+#include "service/rules/rules.h"
 
 /* Replies other than READ data that need no allocation. */
 #define REPLY_SMALL 512u
@@ -151,8 +152,7 @@ static void reply_part(struct inproc *ip, struct request *req, int error,
 		lead_add_request(ip, req, true);
 		return;
 	}
-	/* What was read before an error is a short read, as read(2) has it. */
-	if (split->got)
+	if (split->got && rules_short_read(req))
 		error = 0;
 	slot->split = NULL;
 	to = (struct iovec){ .iov_base = split->data, .iov_len = split->got };

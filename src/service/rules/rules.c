@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the kernel would keep from any daemon: changes of a read-only mount, and messages that its buffer would cut.
+ * What a kernel would do on behalf of any daemon: see rules.h.
  */
 #include "service/rules/rules.h"
 
@@ -75,4 +75,19 @@ size_t rules_forget_message(const struct request *req, uint32_t done, void *buf,
 	       msg + sizeof(head) + done * sizeof(struct fuse_forget_one), bytes);
 	*ret_nr = nr;
 	return sizeof(head) + bytes;
+}
+
+bool rules_short_read(const struct request *req)
+{
+	struct fuse_read_in arg = { 0 };
+	size_t len;
+	const char *msg = request_message(req, &len);
+
+	if (request_header(req)->opcode != FUSE_READ)
+		return true;
+	if (len < sizeof(struct fuse_in_header) + sizeof(arg))
+		return false;
+	memcpy(&arg, msg + sizeof(struct fuse_in_header), sizeof(arg));
+	/* Linux names the owner of locks in READs of direct I/O, and only there (fuse_send_read()). */
+	return arg.read_flags & FUSE_READ_LOCKOWNER;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the kernel would keep from any daemon: changes of a read-only mount, and messages that its buffer would cut.
+ * What a kernel would do on behalf of any daemon: keep changes of a read-only mount from it, and messages that its buffer would cut;
+ * and what it makes of an error among several READs.
  */
 #ifndef FUSEWIRE_SERVICE_RULES_RULES_H
 #define FUSEWIRE_SERVICE_RULES_RULES_H
@@ -21,5 +22,16 @@ bool must_check rules_changes(const struct request *req);
  */
 size_t must_check rules_forget_message(const struct request *req, uint32_t done, void *buf,
 				       size_t cap, uint32_t *ret_nr);
+
+/**
+ * rules_short_read() - is a short reply to this READ right where its data end with an error, not with the file?
+ *
+ * A driver that reads into its page cache takes a short reply for the end of the file: it sets the size to that, and the rest is lost
+ * to its applications without an error (Linux: fuse_short_read()). One that reads past its cache gives the application what there
+ * is, as read(2) does.
+ *
+ * Return: false when the reply has to be the error. True for what is no READ.
+ */
+bool must_check rules_short_read(const struct request *req);
 
 #endif
