@@ -3,6 +3,7 @@
  * The channel service and a daemon that behaves: requests, payloads, READs and their parts.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -147,13 +148,14 @@ static struct request *cached(uint32_t size)
 	return read_of(2, 100, size);
 }
 
-/* As it does for O_DIRECT, and for a file that the daemon opened with FOPEN_DIRECT_IO. */
-static struct request *uncached(uint32_t size)
+/* As it does for O_DIRECT, and without, for a file that the daemon opened with FOPEN_DIRECT_IO. */
+static struct request *uncached(uint32_t size, uint32_t flags)
 {
 	struct fuse_read_in arg = {
 		.fh = 7,
 		.offset = 100,
 		.size = size,
+		.flags = flags,
 		.read_flags = FUSE_READ_LOCKOWNER,
 		.lock_owner = 9,
 	};
@@ -216,8 +218,9 @@ static void test_split(void **state)
 	split_case(t, cached(1 << 20), 65536, 3, -ENODATA, 0, -ENODATA, 0);
 	split_case(t, cached(1 << 20), 65536, 15, -ENODATA, 0, -ENODATA, 0);
 	split_case(t, cached(1 << 20), 65536, 0, -ENODATA, 0, -ENODATA, 0);
-	split_case(t, uncached(1 << 20), 65536, 3, -ENODATA, 0, 0, 3 * 65536);
-	split_case(t, uncached(1 << 20), 65536, 0, -ENODATA, 0, -ENODATA, 0);
+	split_case(t, uncached(1 << 20, O_RDWR), 65536, 3, -ENODATA, 0, 0, 3 * 65536);
+	split_case(t, uncached(1 << 20, O_RDWR), 65536, 0, -ENODATA, 0, -ENODATA, 0);
+	split_case(t, uncached(1 << 20, O_DIRECT), 65536, 3, -ENODATA, 0, -ENODATA, 0);
 }
 
 /* A daemon that dies amid a READ leaves no short reply either. */

@@ -89,5 +89,5 @@ bool rules_short_read(const struct request *req)
 		return false;
 	memcpy(&arg, msg + sizeof(struct fuse_in_header), sizeof(arg));
 	/* Linux names the owner of locks in READs of direct I/O, and only there (fuse_send_read()). */
-	return arg.read_flags & FUSE_READ_LOCKOWNER;
+	return (arg.read_flags & FUSE_READ_LOCKOWNER) && !(arg.flags & O_DIRECT);
 }
