@@ -3,7 +3,6 @@
  * The channel service and daemons that garble, flood, die, clone and guess.
  */
 #include <errno.h>
-#include <linux/sockios.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -11,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -484,153 +482,6 @@ static void test_clones_in_order(void **state)
 	close_fd(&second);
 }
 
-static bool is_readable(int fd, int timeout_ms)
-{
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-
-	return poll(&p, 1, timeout_ms) == 1;
-}
-
-/* A queue thread sleeps until a reply is there; it alone, and only for what is owed. */
-static void test_wait(void **state)
-{
-	const struct service_ops *ops;
-	struct test *t = *state;
-	struct fuse_attr_out attr = { 0 };
-	struct request *req, *lost = getattr(2);
-	bool ours = false;
-	int fd = -1;
-
-	attach_ready(t, 0);
-	ops = t->svc->ops;
-	assert_true(ops->poll_begin(t->svc));
-	assert_int_equal(ops->wait_begin(t->svc), -1);
-	/* Nobody else is told of replies. The reply thread may take one all the same, if it is at work at the moment: not each. */
-	for (uint64_t i = 2; !ours; i++) {
-		assert_true(i < 20);
-		req = getattr(2 * i);
-		fake_submit(t->svc, req);
-		fd = ops->wait_begin(t->svc);
-		assert_true(fd >= 0);
-		assert_int_equal(ops->wait_begin(t->svc), -1);
-		assert_false(is_readable(fd, 20));
-		daemon_receive(t, t->daemon);
-		daemon_reply(t->daemon, 2 * i, 0, &attr, sizeof(attr));
-		usleep(20000);
-		ours = is_readable(fd, 0) && ops->poll(t->svc);
-		ops->wait_end(t->svc);
-		assert_int_equal(fake_wait(req), 0);
-		fake_free(req);
-	}
-	assert_int_equal(ops->wait_begin(t->svc), -1);
-	fake_submit(t->svc, lost);
-	assert_int_equal(ops->wait_begin(t->svc), fd);
-	close_fd(&t->daemon);
-	assert_int_equal(fake_wait(lost), -EIO);
-	ops->wait_end(t->svc);
-	assert_int_equal(ops->wait_begin(t->svc), -1);
-	ops->poll_end(t->svc);
-	fake_free(lost);
-}
-
-static unsigned int count_unread(int fd)
-{
-	int bytes;
-
-	assert_int_equal(ioctl(fd, SIOCOUTQ, &bytes), 0);
-	return (unsigned int)bytes / 768;
-}
-
-/* While somebody looks for replies the daemon is handed large requests as it reads, in their order; else all at once. */
-static void test_hold(void **state)
-{
-	enum {
-		NR = 16,
-		SIZE = 128 << 10
-	};
-	const struct service_ops *ops;
-	struct test *t = *state;
-	struct request *req[NR];
-	socklen_t len = sizeof(int);
-	unsigned int nr_before;
-	int ours = -1, room;
-
-	make_pair(&ours, &t->daemon);
-	assert_int_equal(channel_attach(t->svc, ours, &no_limits), 0);
-	daemon_receive(t, t->daemon);
-	daemon_reply(t->daemon, t->in.unique, 0, &good_init, sizeof(good_init));
-	wait_count(&t->nr_ready, 1);
-	assert_int_equal(getsockopt(ours, SOL_SOCKET, SO_SNDBUF, &room, &len), 0);
-	if (room < 4 * NR * SIZE)
-		skip(); /* neither root nor a large net.core.wmem_max */
-	ops = t->svc->ops;
-	for (unsigned int way = 0; way < 3; way++) {
-		const bool polls = way > 0;
-
-		if (polls)
-			assert_true(ops->poll_begin(t->svc));
-		for (uint64_t i = 0; i < NR; i++) {
-			req[i] = read_of(2 + 2 * i, i * SIZE, SIZE);
-			fake_submit(t->svc, req[i]);
-		}
-		nr_before = count_unread(ours);
-		if (!polls)
-			assert_in_range(nr_before, NR, 2 * NR);
-		else
-			assert_in_range(nr_before, 2, NR / 2);
-		if (polls)
-			assert_int_equal(ops->wait_begin(t->svc), -1);
-		if (way == 2) {
-			/* Nobody looks any more: nothing stays behind. */
-			ops->poll_end(t->svc);
-			for (int i = 0; i < 10000 && count_unread(ours) < NR; i++)
-				usleep(1000);
-			assert_in_range(count_unread(ours), NR, 2 * NR);
-		}
-		for (uint64_t i = 0; i < NR; i++) {
-			daemon_receive(t, t->daemon);
-			assert_int_equal(t->in.unique, 2 + 2 * i);
-			if (way == 1) {
-				/* One that waits for a server with each gets them all. The reply thread may be at work for a moment. */
-				for (int n = 0; n < 10000 && !count_unread(ours) && i + 1 < NR; n++)
-					ops->poll(t->svc);
-				assert_in_range(count_unread(ours), 0, NR / 2);
-			}
-		}
-		for (uint64_t i = 0; i < NR; i++) {
-			daemon_reply(t->daemon, 2 + 2 * i, -ENOENT, NULL, 0);
-			if (way == 1)
-				ops->poll(t->svc);
-			assert_int_equal(fake_wait(req[i]), -ENOENT);
-			fake_free(req[i]);
-		}
-		if (way == 1)
-			ops->poll_end(t->svc);
-	}
-}
-
-/* A daemon that ends with requests held back for it loses them as any others. */
-static void test_hold_and_death(void **state)
-{
-	struct test *t = *state;
-	struct request *req[16];
-
-	attach_ready(t, 0);
-	assert_true(t->svc->ops->poll_begin(t->svc));
-	for (unsigned int i = 0; i < array_size(req); i++) {
-		req[i] = read_of(2 + 2 * i, 0, 1 << 20);
-		fake_submit(t->svc, req[i]);
-	}
-	close_fd(&t->daemon);
-	for (unsigned int i = 0; i < array_size(req); i++) {
-		assert_int_equal(fake_wait(req[i]), -EIO);
-		fake_free(req[i]);
-	}
-	wait_count(&t->nr_lost, 1);
-	t->svc->ops->poll_end(t->svc);
-	attach_ready(t, 0);
-}
-
 /* A thread ends with a part of a long READ in its clone: another gets that part, and no byte is missing. */
 static void test_clone_with_part(void **state)
 {
@@ -887,9 +738,6 @@ int main(void)
 		T(test_retrieve_flood),
 		T(test_clone),
 		T(test_clones_in_order),
-		T(test_wait),
-		T(test_hold),
-		T(test_hold_and_death),
 		T(test_clone_with_part),
 		T(test_read_only),
 		T(test_small_buffer),

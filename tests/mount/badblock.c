@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A file system with one file, a page of which cannot be read: a disk with a bad block. READs are of one page at most, so that larger
- * ones reach it in parts.
+ * ones reach it in parts. "direct" as the first word: its reader's kernel shall not cache it (FOPEN_DIRECT_IO).
  */
 #define FUSE_USE_VERSION 312
 #include <errno.h>
@@ -12,9 +12,11 @@
 #define FILE_PAGES 256
 #define BAD_PAGE   4
 
+static int is_direct;
+
 static void *bad_init(struct fuse_conn_info *conn, struct fuse_config *config)
 {
-	(void)config;
+	config->direct_io = is_direct;
 	/* libfuse wants to be told this, and as a mount option, too. */
 	conn->max_read = PAGE;
 	return NULL;
@@ -60,5 +62,8 @@ static const struct fuse_operations ops = {
 
 int main(int argc, char **argv)
 {
-	return fuse_main(argc, argv, &ops, NULL);
+	is_direct = argc > 1 && !strcmp(argv[1], "direct");
+	if (is_direct)
+		argv[1] = argv[0];
+	return fuse_main(argc - is_direct, argv + is_direct, &ops, NULL);
 }

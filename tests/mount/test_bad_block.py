@@ -33,10 +33,6 @@ def read_all(path, flags):
     return got, error, os.stat(path).st_size
 
 
-def read_both_ways(mountpoint):
-    return {flags: read_all(mountpoint / "file", flags) for flags in (0, os.O_DIRECT)}
-
-
 @pytest.fixture
 def top():
     with tempfile.TemporaryDirectory(prefix="fw-bad-") as directory:
@@ -48,27 +44,29 @@ def top():
         assert_nothing_left(top)
 
 
-@pytest.fixture(params=["max_read=4096", "max_read=4096,direct_io"])
-def command(request):
-    return [os.environ["BADBLOCK"], "-f", "-o", request.param]
+@pytest.fixture(params=[([], [0, os.O_DIRECT]), (["direct"], [0])], ids=["cached", "direct"])
+def how(request):
+    """The daemon's command, and the flags to open its file with."""
+    words, flags = request.param
+    return [os.environ["BADBLOCK"], *words, "-f", "-o", "max_read=4096"], flags
 
 
 @pytest.fixture
-def local(top, command):
-    with subprocess.Popen([*command, top / "mnt"], stderr=subprocess.DEVNULL) as process:
+def local(top, how):
+    with subprocess.Popen([*how[0], top / "mnt"], stderr=subprocess.DEVNULL) as process:
         assert wait_for(lambda: is_mounted(top / "mnt"))
-        found = read_both_ways(top / "mnt")
+        found = [read_all(top / "mnt" / "file", flags) for flags in how[1]]
         subprocess.run(["umount", top / "mnt"], check=True, timeout=20)
         assert wait_end(process, 20, top / "mnt") == 0
     return found
 
 
-def test_no_short_file(top, command, local):
+def test_no_short_file(top, how, local):
     assert local[0] == (BAD, errno.EIO, SIZE)
     with Process(["run", "--in-process", WAY, "--socket", str(top / "socket"), "--tag", "t"],
-                 ["--", *command, str(top / "daemon")]) as daemon:
+                 ["--", *how[0], str(top / "daemon")]) as daemon:
         daemon.wait_ready()
         with Mount(top / "socket", top / "mnt") as m:
             m.wait_ready()
-            assert read_both_ways(top / "mnt") == local
+            assert [read_all(top / "mnt" / "file", flags) for flags in how[1]] == local
             m.unmount()

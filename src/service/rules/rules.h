@@ -28,8 +28,8 @@ size_t must_check rules_forget_message(const struct request *req, uint32_t done,
  *
  * A driver that reads into its page cache takes a short reply for the end of the file: it sets the size to that, and the rest is lost
  * to its applications without an error (Linux: fuse_short_read()). One that reads past its cache since the daemon told it to
- * (FOPEN_DIRECT_IO) gives the application what there is, as read(2) does; with O_DIRECT an error of any part is the read(2)'s
- * (fuse_aio_complete()).
+ * (FOPEN_DIRECT_IO) gives the application what there is, as read(2) does; one that does so for O_DIRECT makes an error of any part
+ * the read(2)'s (fuse_aio_complete()). Of a file that is both the request does not tell: it is taken for the latter.
  *
  * Return: false when the reply has to be the error. True for what is no READ.
  */
