@@ -204,6 +204,10 @@ static int check_read(struct decode *d)
 		return -EINVAL;
 	if (arg.size > d->req->reply_max)
 		return -EINVAL;
+	/* Somebody has set a larger read-ahead than we offer: a short reply would be taken for the file's end. */
+	if (d->op->opcode == FUSE_READ && arg.size > FUSE_READ_MAX &&
+	    !(arg.read_flags & FUSE_READ_LOCKOWNER))
+		return -EIO;
 	arg.size = min_of(arg.size, FUSE_READ_MAX);
 	arg.flags = open_flags(d, arg.flags);
 	arg.read_flags &= FUSE_READ_LOCKOWNER;

@@ -35,7 +35,8 @@
  * FUSE_READ_MAX - most that a daemon is asked for at once.
  *
  * A driver with large pages may ask for more (max_pages counts its pages, whose size no field tells); it gets
- * a short reply, which direct I/O and READDIR allow. Buffered reads stay below: max_readahead is no larger.
+ * a short reply, which direct I/O and READDIR allow. Buffered reads stay below: max_readahead is no larger. Where an administrator
+ * has raised that in the guest they fail, rather than end early.
  */
 #define FUSE_READ_MAX (1u << 20)
 /** FUSE_WRITE_MIN - what every daemon must take. */

@@ -264,9 +264,9 @@ static void test_tmpfile_name(void **state)
 	peer_free(p);
 }
 
-static int send_read(struct peer *p, uint32_t size, size_t writable)
+static int send_read(struct peer *p, uint32_t size, uint32_t read_flags, size_t writable)
 {
-	struct fuse_read_in in = { .fh = FH_FILE, .size = size };
+	struct fuse_read_in in = { .fh = FH_FILE, .size = size, .read_flags = read_flags };
 
 	p->writable = writable;
 	return peer_send(p, FUSE_READ, NODE_FILE, &in, sizeof(in), NULL, 0);
@@ -278,25 +278,28 @@ static void test_read_sizes(void **state)
 	struct fuse_read_in in = { .fh = FH_FILE, .size = 4096 };
 
 	(void)state;
-	assert_int_equal(send_read(p, 4096, 16 + 4096), 0);
+	assert_int_equal(send_read(p, 4096, 0, 16 + 4096), 0);
 	assert_int_equal(p->req.reply_max, 4096);
 	end_request(p);
-	assert_int_equal(send_read(p, 4096, 16 + 4097), 0);
+	assert_int_equal(send_read(p, 4096, 0, 16 + 4097), 0);
 	assert_int_equal(p->req.reply_max, 4096);
 	end_request(p);
-	assert_int_equal(send_read(p, 4096, 16 + 4095), -EINVAL);
+	assert_int_equal(send_read(p, 4096, 0, 16 + 4095), -EINVAL);
 	/* Pages of 64 KiB: allowed, but the daemon is asked for 1 MiB at most. */
-	assert_int_equal(send_read(p, 1u << 20, 1u << 26), 0);
+	assert_int_equal(send_read(p, 1u << 20, 0, 1u << 26), 0);
 	assert_int_equal(PEER_ARG(p, fuse_read_in)->size, 1u << 20);
 	end_request(p);
-	assert_int_equal(send_read(p, (1u << 20) + 1, 1u << 26), 0);
+	assert_int_equal(send_read(p, (1u << 20) + 1, FUSE_READ_LOCKOWNER, 1u << 26), 0);
 	assert_int_equal(PEER_ARG(p, fuse_read_in)->size, 1u << 20);
 	assert_int_equal(p->req.reply_max, 1u << 20);
 	end_request(p);
-	assert_int_equal(send_read(p, (1u << 20) + 1, 16 + (1u << 20)), -EINVAL);
-	assert_int_equal(send_read(p, 256 * 65536, 1u << 26), 0);
+	assert_int_equal(send_read(p, (1u << 20) + 1, FUSE_READ_LOCKOWNER, 16 + (1u << 20)),
+			 -EINVAL);
+	/* Into the page cache nothing may come short. */
+	assert_int_equal(send_read(p, (1u << 20) + 1, 0, 1u << 26), -EIO);
+	assert_int_equal(send_read(p, 256 * 65536, FUSE_READ_LOCKOWNER, 1u << 26), 0);
 	end_request(p);
-	assert_int_equal(send_read(p, 256 * 65536 + 1, 1u << 26), -EINVAL);
+	assert_int_equal(send_read(p, 256 * 65536 + 1, FUSE_READ_LOCKOWNER, 1u << 26), -EINVAL);
 	in.offset = (uint64_t)INT64_MAX - 4096;
 	assert_int_equal(peer_send(p, FUSE_READ, NODE_FILE, &in, sizeof(in), NULL, 0), 0);
 	end_request(p);
