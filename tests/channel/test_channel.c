@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The channel service and a daemon that behaves: requests, payloads, READs and their parts.
+ * The channel service and a daemon that behaves: requests, payloads, READs and their parts, INTERRUPTs.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -307,6 +307,93 @@ static void test_many_splits(void **state)
 	}
 }
 
+/* The next message is an INTERRUPT for the request. */
+static void expect_interrupt(struct test *t, int fd, uint64_t unique)
+{
+	struct fuse_interrupt_in arg;
+
+	assert_int_equal(daemon_receive(t, fd), 48);
+	assert_int_equal(t->in.opcode, FUSE_INTERRUPT);
+	assert_int_equal(t->in.unique, unique | 1);
+	memcpy(&arg, t->buf + sizeof(t->in), sizeof(arg));
+	assert_int_equal(arg.unique, unique);
+}
+
+static void test_interrupt(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *req = getattr(2);
+
+	attach_ready(t, 0);
+	t->svc->ops->interrupt(t->svc, 2); /* not there yet: nothing is sent */
+	fake_submit(t->svc, req);
+	daemon_receive(t, t->daemon);
+	t->svc->ops->interrupt(t->svc, 2);
+	expect_interrupt(t, t->daemon, 2);
+	daemon_reply(t->daemon, 3, -EAGAIN, NULL, 0);
+	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(req), 0);
+	fake_free(req);
+}
+
+/* One that waits for a thread of the daemon is interrupted when the daemon has it, not before, and not forgotten. */
+static void test_interrupt_waiting(void **state)
+{
+	struct test *t = *state;
+	struct fuse_attr_out attr = { 0 };
+	struct request *first = getattr(2), *second = getattr(4), *third = getattr(6);
+	char byte;
+	int ours;
+
+	attach_ready(t, 0);
+	make_pair(&ours, &t->clone);
+	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
+	fake_submit(t->svc, first);
+	fake_submit(t->svc, second);
+	fake_submit(t->svc, third);
+	daemon_receive(t, t->clone);
+	assert_int_equal(t->in.unique, 2);
+	t->svc->ops->interrupt(t->svc, 4);
+	assert_int_equal(recv(t->clone, &byte, 1, MSG_DONTWAIT), -1);
+	daemon_reply(t->clone, 2, 0, &attr, sizeof(attr));
+	daemon_receive(t, t->clone);
+	assert_int_equal(t->in.unique, 4);
+	expect_interrupt(t, t->clone, 4);
+	daemon_reply(t->clone, 4, -EINTR, NULL, 0);
+	daemon_receive(t, t->clone);
+	assert_int_equal(t->in.unique, 6);
+	daemon_reply(t->clone, 6, 0, &attr, sizeof(attr));
+	assert_int_equal(fake_wait(first), 0);
+	assert_int_equal(fake_wait(second), -EINTR);
+	assert_int_equal(fake_wait(third), 0);
+	fake_free(first);
+	fake_free(second);
+	fake_free(third);
+}
+
+/* A READ in parts: each part that is under way. */
+static void test_interrupt_parts(void **state)
+{
+	struct test *t = *state;
+	struct request *req = read_of(2, 0, 3 * 65536);
+	uint64_t unique[3];
+
+	attach_ready(t, 65536);
+	fake_submit(t->svc, req);
+	for (int i = 0; i < 3; i++) {
+		daemon_receive(t, t->daemon);
+		unique[i] = t->in.unique;
+	}
+	t->svc->ops->interrupt(t->svc, 2);
+	for (int i = 0; i < 3; i++) {
+		expect_interrupt(t, t->daemon, unique[i]);
+		daemon_reply(t->daemon, unique[i], -EINTR, NULL, 0);
+	}
+	assert_int_equal(fake_wait(req), -EINTR);
+	fake_free(req);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,6 +409,9 @@ int main(void)
 		T(test_not_split_at_limit),
 		T(test_split_sequential),
 		T(test_many_splits),
+		T(test_interrupt),
+		T(test_interrupt_waiting),
+		T(test_interrupt_parts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -279,29 +279,6 @@ static void test_stop(void **state)
 	fake_free(late);
 }
 
-static void test_interrupt(void **state)
-{
-	struct test *t = *state;
-	struct fuse_attr_out attr = { 0 };
-	struct request *req = getattr(2);
-	struct fuse_interrupt_in arg;
-
-	attach_ready(t, 0);
-	t->svc->ops->interrupt(t->svc, 2); /* not there yet: nothing is sent */
-	fake_submit(t->svc, req);
-	daemon_receive(t, t->daemon);
-	t->svc->ops->interrupt(t->svc, 2);
-	assert_int_equal(daemon_receive(t, t->daemon), 48);
-	assert_int_equal(t->in.opcode, FUSE_INTERRUPT);
-	assert_int_equal(t->in.unique, 3);
-	memcpy(&arg, t->buf + sizeof(t->in), sizeof(arg));
-	assert_int_equal(arg.unique, 2);
-	daemon_reply(t->daemon, 3, -EAGAIN, NULL, 0);
-	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
-	assert_int_equal(fake_wait(req), 0);
-	fake_free(req);
-}
-
 static void ask_retrieve(int fd, uint64_t unique)
 {
 	struct fuse_notify_retrieve_out ask = {
@@ -733,7 +710,6 @@ int main(void)
 		T(test_init_refused),
 		T(test_attach_twice),
 		T(test_stop),
-		T(test_interrupt),
 		T(test_retrieve),
 		T(test_retrieve_flood),
 		T(test_clone),

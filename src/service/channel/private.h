@@ -71,6 +71,7 @@ struct channel_item {
 	struct request *req;
 	bool is_split;
 	bool is_long; /* a READ above the limit: needs a split */
+	bool interrupted; /* while it waited: an INTERRUPT follows it */
 	uint16_t retries;
 	uint32_t nr_forgotten; /* entries of a BATCH_FORGET that were sent */
 };
@@ -195,9 +196,8 @@ struct channel_slot *slot_find_sent(struct channel *ch, uint64_t unique);
 void slot_remove(struct channel *ch, struct channel_slot *slot, struct channel_slot *ret_copy);
 
 /* send.c */
-/** channel_submit(), channel_interrupt() - struct service_ops. */
+/** channel_submit() - struct service_ops. */
 void channel_submit(struct service *svc, struct request *req);
-void channel_interrupt(struct service *svc, uint64_t unique);
 /** channel_send_queued() - send what waits and fits. Context: reply thread, without the lock. */
 void channel_send_queued(struct channel *ch);
 /** channel_send_plain() - one message of our own. Return: 0 or negative errno. */
@@ -265,6 +265,12 @@ bool must_check notify_handle(struct channel *ch, const struct fuse_out_header *
 void channel_retrieve_none(struct service *svc, const struct fuse_notify_retrieve_out *what);
 /** notify_send_queued() - answers that wait. Context: under the lock. Return: 0, or -EAGAIN when the socket is full. */
 int notify_send_queued(struct channel *ch);
+
+/* interrupt.c */
+/** channel_interrupt() - struct service_ops. */
+void channel_interrupt(struct service *svc, uint64_t unique);
+/** interrupt_sent() - pass an INTERRUPT on for what was sent of a request, if it is not ended. Context: under the lock. */
+void interrupt_sent(struct channel *ch, uint64_t unique);
 
 /* hold.c */
 /**

@@ -357,8 +357,14 @@ void channel_send_queued(struct channel *ch)
 	WRITE_ONCE(ch->held, false);
 	err = ch->nr_sockets ? notify_send_queued(ch) : 0;
 	while (!err && ch->state == CHANNEL_READY && (item = fifo_take(ch))) {
+		const bool interrupted = item->interrupted;
+		const uint64_t unique = request_header(item->req)->unique;
+
 		err = try_send(ch, &item);
+		if (interrupted && !err)
+			interrupt_sent(ch, unique);
 		if (err == -EAGAIN || err == -EBUSY) {
+			item->interrupted = interrupted;
 			fifo_push_front(ch, item);
 		} else if (err) {
 			struct request *req = item->req;
@@ -371,31 +377,5 @@ void channel_send_queued(struct channel *ch)
 	}
 	for (unsigned int i = 0; err != -EAGAIN && i < CHANNEL_SOCKETS_MAX; i++)
 		channel_watch(ch, i, EPOLLRDHUP);
-	pthread_mutex_unlock(&ch->lock);
-}
-
-void channel_interrupt(struct service *svc, uint64_t unique)
-{
-	struct channel *ch = channel_of(svc);
-	struct {
-		struct fuse_in_header in;
-		struct fuse_interrupt_in arg;
-	} msg = {
-		.in = { .len = sizeof(msg), .opcode = FUSE_INTERRUPT, .unique = unique | 1 },
-		.arg = { .unique = unique },
-	};
-	int fd = -1;
-
-	pthread_mutex_lock(&ch->lock);
-	if (ch->state == CHANNEL_READY) {
-		struct channel_slot *slot = slot_find(ch, unique);
-
-		/* To the thread that has the request; one that waits in the fifo is not known there. */
-		if (slot)
-			fd = ch->sockets[slot->socket].fd;
-	}
-	/* Best effort, and short: under the lock, so that the socket stays. */
-	if (fd >= 0 && channel_send_plain(fd, &msg, sizeof(msg)) < 0)
-		log_debug("an interrupt was not sent");
 	pthread_mutex_unlock(&ch->lock);
 }
