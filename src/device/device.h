@@ -59,9 +59,21 @@ void device_finish(struct device *dev);
 void device_free(struct device *dev);
 
 /**
+ * enum device_take_wait - what device_take() does when there is no request.
+ * @DEVICE_TAKE_NO_WAIT: leave
+ * @DEVICE_TAKE_SLEEP: sleep until there is one
+ * @DEVICE_TAKE_LOOK: look for one for config.poll_ns at most, then sleep
+ */
+enum device_take_wait {
+	DEVICE_TAKE_NO_WAIT,
+	DEVICE_TAKE_SLEEP,
+	DEVICE_TAKE_LOOK,
+};
+
+/**
  * device_take() - take one request from any ring, in this thread; with config.takeable only.
  * @give_up: leave when this becomes true; who sets it calls device_take_wake()
- * @wait: wait for a request: look for one for config.poll_ns at most, then sleep
+ * @wait: what to do when there is none
  * @cancelable: pthread_cancel(3) may end the thread while it sleeps (cancellation is disabled when this is called);
  *              the device is left in order
  * @ret_more: with 1: there is more to take already, as far as a glance tells
@@ -69,11 +81,11 @@ void device_free(struct device *dev);
  * The service's submit is called in this thread before it returns, unless the device ended the request itself.
  * Context: any thread, one at a time: the caller sees to that.
  *
- * Return: 1: one was taken; -EAGAIN: @give_up, or nothing there and not @wait; -EBUSY: not now, config.takeable
- * will be called; -EINTR: a signal handler ran.
+ * Return: 1: one was taken; -EAGAIN: @give_up, or nothing there and DEVICE_TAKE_NO_WAIT; -EBUSY: not now, config.takeable
+ * will be called; -EINTR: a signal handler ran while it slept.
  */
-int must_check device_take(struct device *dev, const bool *give_up, bool wait, bool cancelable,
-			   bool *ret_more);
+int must_check device_take(struct device *dev, const bool *give_up, enum device_take_wait wait,
+			   bool cancelable, bool *ret_more);
 /** device_take_wake() - make the thread inside device_take() look at its @give_up. Context: any thread, or a signal handler. */
 void device_take_wake(struct device *dev);
 

@@ -303,7 +303,8 @@ static int take_sleep(struct device *dev, bool cancelable)
 	return err;
 }
 
-int device_take(struct device *dev, const bool *give_up, bool wait, bool cancelable, bool *ret_more)
+int device_take(struct device *dev, const bool *give_up, enum device_take_wait wait,
+		bool cancelable, bool *ret_more)
 {
 	struct device_taker *t = &dev->taker;
 	int err = 0;
@@ -318,9 +319,9 @@ int device_take(struct device *dev, const bool *give_up, bool wait, bool cancela
 			err = -EAGAIN;
 		else if (take_one(t, ret_more))
 			err = 1;
-		else if (!wait)
+		else if (wait == DEVICE_TAKE_NO_WAIT)
 			err = -EAGAIN;
-		else if (!take_poll(t, give_up))
+		else if (wait == DEVICE_TAKE_SLEEP || !take_poll(t, give_up))
 			err = take_sleep(dev, cancelable);
 	} while (err == 0);
 	take_leave(t);

@@ -143,7 +143,7 @@ static void *take_all(void *arg)
 	bool more;
 
 	while (!READ_ONCE(t->give_up)) {
-		if (device_take(t->rig->dev, &t->give_up, true, false, &more) == -EBUSY)
+		if (device_take(t->rig->dev, &t->give_up, DEVICE_TAKE_LOOK, false, &more) == -EBUSY)
 			usleep(1000);
 	}
 	return NULL;

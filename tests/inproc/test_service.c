@@ -505,6 +505,41 @@ static void test_reader_looks_round(void **state)
 	daemon_free(d);
 }
 
+/* A signal right after the reader was sent back finds it asleep, not looking at the rings for as long as it may. */
+static void test_signal_after_work(void **state)
+{
+	struct sigaction sa = { .sa_handler = on_signal }, old;
+	const uint64_t poll_ns = device_config.poll_ns;
+	struct inproc_config config = {};
+	struct daemon *d;
+	uint64_t node, fh;
+
+	assert_int_equal(sigaction(SIGUSR1, &sa, &old), 0);
+	device_config.poll_ns = 400 * NSEC_PER_MSEC;
+	d = daemon_new(&config, 1);
+	device_config.poll_ns = poll_ns;
+	open_one(d->rig, &node, &fh);
+	for (int i = 0; i < 3; i++) {
+		unsigned int before;
+
+		/* Short sleeps: it would look for longer and longer. */
+		for (int n = 0; n < 30; n++) {
+			assert_int_equal(rig_getattr(d->rig, node), 0);
+			usleep(1000);
+		}
+		before = interrupted(d);
+		assert_int_equal(rig_getattr(d->rig, node), 0);
+		assert_true(interrupted_again(d, before));
+		usleep(20000);
+		before = interrupted(d);
+		pthread_kill(d->threads[0], SIGUSR1);
+		usleep(100000);
+		assert_int_equal(interrupted(d), before + 1);
+	}
+	daemon_free(d);
+	sigaction(SIGUSR1, &old, NULL);
+}
+
 static void test_interrupted_readers(void **state)
 {
 	struct sigaction sa = { .sa_handler = on_signal }, old;
@@ -755,6 +790,7 @@ int main(void)
 		cmocka_unit_test(test_cancelled_readers),
 		cmocka_unit_test(test_interrupted_readers),
 		cmocka_unit_test(test_reader_looks_round),
+		cmocka_unit_test(test_signal_after_work),
 		cmocka_unit_test(test_wrong_replies),
 		cmocka_unit_test(test_replies_once),
 		cmocka_unit_test(test_interrupt_reaches_the_daemon),

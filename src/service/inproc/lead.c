@@ -169,7 +169,7 @@ static bool pop_pending(struct inproc *ip, struct inproc_item *item)
 		ip->requests = slot_of(item->req)->next;
 		if (!ip->requests)
 			ip->requests_end = &ip->requests;
-		ip->settled = false;
+		WRITE_ONCE(ip->settled, false);
 		inproc_busy(ip);
 	}
 	ip->nr_pending--;
@@ -311,6 +311,15 @@ static void leader_cancelled(void *arg)
 	inproc_unlock(ip);
 }
 
+/*
+ * When all is quiet there is nothing to look for. And a signal that comes while a reader looks goes unnoticed: after it was sent back for
+ * those there is no time for another, beyond what read(2) takes to fall asleep.
+ */
+static enum device_take_wait how_to_wait(const struct inproc *ip)
+{
+	return READ_ONCE(ip->settled) ? DEVICE_TAKE_SLEEP : DEVICE_TAKE_LOOK;
+}
+
 /* The leader. Return: 1: *@ret_req, or the device ended what was taken itself (NULL); else as device_take(). */
 static int take(struct inproc *ip, enum inproc_lead who, bool wait, bool cancelable,
 		struct request **ret_req, bool *ret_more)
@@ -320,7 +329,8 @@ static int take(struct inproc *ip, enum inproc_lead who, bool wait, bool cancela
 	*ret_req = NULL;
 	taken_here = who == LEAD_READER ? ret_req : NULL;
 	pthread_cleanup_push(leader_cancelled, ip);
-	err = device_take(ip->dev, &ip->give_up, wait, cancelable, ret_more);
+	err = device_take(ip->dev, &ip->give_up, wait ? how_to_wait(ip) : DEVICE_TAKE_NO_WAIT,
+			  cancelable, ret_more);
 	pthread_cleanup_pop(0);
 	taken_here = NULL;
 	return err;
@@ -356,7 +366,7 @@ static int lead(struct inproc *ip, enum inproc_lead who, bool wait, bool cancela
 static void leave_with_request(struct inproc *ip, bool more)
 {
 	ip->sent_back = false;
-	ip->settled = false;
+	WRITE_ONCE(ip->settled, false);
 	hand_over(ip, false, more);
 }
 
@@ -475,7 +485,7 @@ static void settle(struct inproc *ip)
 {
 	if (ip->settled || lead_of(ip) != LEAD_READER)
 		return;
-	ip->settled = true;
+	WRITE_ONCE(ip->settled, true);
 	ip->sent_back = true;
 	WRITE_ONCE(ip->give_up, true);
 	device_take_wake(ip->dev);
