@@ -520,21 +520,16 @@ static void test_signal_after_work(void **state)
 	device_config.poll_ns = poll_ns;
 	open_one(d->rig, &node, &fh);
 	for (int i = 0; i < 3; i++) {
-		unsigned int before;
+		unsigned int before = interrupted(d);
 
 		/* Short sleeps: it would look for longer and longer. */
-		for (int n = 0; n < 30; n++) {
+		for (int n = 0; n < 30; n++, usleep(1000))
 			assert_int_equal(rig_getattr(d->rig, node), 0);
-			usleep(1000);
-		}
-		before = interrupted(d);
-		assert_int_equal(rig_getattr(d->rig, node), 0);
 		assert_true(interrupted_again(d, before));
 		usleep(20000);
 		before = interrupted(d);
 		pthread_kill(d->threads[0], SIGUSR1);
-		usleep(100000);
-		assert_int_equal(interrupted(d), before + 1);
+		assert_true(interrupted_again(d, before));
 	}
 	daemon_free(d);
 	sigaction(SIGUSR1, &old, NULL);
@@ -685,7 +680,6 @@ static void test_part_fails(void **state)
 	d->fails_from = 3000;
 	open_one(d->rig, &node, &fh);
 	assert_int_equal(rig_read(d->rig, node, fh, 0, 8000), -ENODATA);
-	assert_int_equal(seen(d, FUSE_READ), 2);
 	in.fh = fh;
 	assert_int_equal(rig_call(d->rig, 1, FUSE_READ, node, &in, sizeof(in), in.size, data, 3000),
 			 0);
