@@ -8,7 +8,7 @@
 #include "service/channel/private.h"
 
 /* Best effort, and short: under the lock, so that the socket stays. */
-static void send_interrupt(const struct channel *ch, const struct channel_slot *slot)
+void interrupt_slot(const struct channel *ch, const struct channel_slot *slot)
 {
 	const struct {
 		struct fuse_in_header in;
@@ -30,11 +30,11 @@ static void interrupt_parts(struct channel *ch, uint64_t unique)
 
 		if (slot->unique && slot->split &&
 		    request_header(slot->split->item.req)->unique == unique)
-			send_interrupt(ch, slot);
+			interrupt_slot(ch, slot);
 	}
 }
 
-void interrupt_sent(struct channel *ch, uint64_t unique)
+static void interrupt_sent(struct channel *ch, uint64_t unique)
 {
 	const struct channel_slot *slot;
 
@@ -42,7 +42,7 @@ void interrupt_sent(struct channel *ch, uint64_t unique)
 		return;
 	slot = slot_find(ch, unique);
 	if (slot)
-		send_interrupt(ch, slot);
+		interrupt_slot(ch, slot);
 	else
 		interrupt_parts(ch, unique);
 }

@@ -231,8 +231,8 @@ int must_check limits_check(const struct channel *ch, struct request *req);
 /** limits_cut_forget() - is it a BATCH_FORGET that the daemon's buffer cannot hold as a whole? */
 bool limits_cut_forget(const struct channel *ch, struct request *req);
 /* split.c */
-/** split_start() - a split for a READ. Context: under the lock. Return: NULL when none is free. */
-struct channel_split *split_start(struct channel *ch, struct request *req);
+/** split_start() - a split for a READ, in place of its @item. Context: under the lock. Return: NULL when none is free. */
+struct channel_split *split_start(struct channel *ch, const struct channel_item *item);
 /** split_next_part() - may another part be sent? Context: under the lock. */
 bool split_next_part(const struct channel_split *split);
 /** split_take_part() - the part to send next, which is under way from now on. Context: under the lock, after split_next_part(). */
@@ -269,8 +269,8 @@ int notify_send_queued(struct channel *ch);
 /* interrupt.c */
 /** channel_interrupt() - struct service_ops. */
 void channel_interrupt(struct service *svc, uint64_t unique);
-/** interrupt_sent() - pass an INTERRUPT on for what was sent of a request, if it is not ended. Context: under the lock. */
-void interrupt_sent(struct channel *ch, uint64_t unique);
+/** interrupt_slot() - an INTERRUPT for a message that was sent. Context: under the lock. */
+void interrupt_slot(const struct channel *ch, const struct channel_slot *slot);
 
 /* hold.c */
 /**

@@ -213,11 +213,11 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 	if (socket < 0)
 		return -EBUSY;
 	fd = ch->sockets[socket].fd;
-	if (has_reply && hold_wanted(ch, fd, in->len, request_reply_max(req)))
-		return -EBUSY;
 	if (has_reply) {
 		uint32_t max = (uint32_t)min_of(request_reply_max(req), (size_t)CHANNEL_RECV_MAX);
 
+		if (hold_wanted(ch, fd, in->len, max))
+			return -EBUSY;
 		slot = slot_enter(ch, in->unique, req, max);
 		if (!slot)
 			return -EBUSY;
@@ -232,8 +232,11 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 	__atomic_fetch_sub(&ch->nr_senders, 1, __ATOMIC_RELEASE);
 	if (slot)
 		slot->sending = false;
-	if (!err)
+	if (!err) {
+		if (slot && item->interrupted)
+			interrupt_slot(ch, slot);
 		return 0;
+	}
 	if (slot)
 		slot_remove(ch, slot, &unused);
 	return send_failed(ch, item, socket, err);
@@ -270,8 +273,11 @@ static int try_send_part(struct channel *ch, struct channel_split *split)
 	pthread_mutex_lock(&ch->lock);
 	__atomic_fetch_sub(&ch->nr_senders, 1, __ATOMIC_RELEASE);
 	slot->sending = false;
-	if (!err)
+	if (!err) {
+		if (split->item.interrupted)
+			interrupt_slot(ch, slot);
 		return 0;
+	}
 	slot_remove(ch, slot, &unused);
 	split_return_part(split, part);
 	return send_failed(ch, &split->item, socket, err);
@@ -305,7 +311,7 @@ static int try_send(struct channel *ch, struct channel_item **item)
 		return try_send_split(ch, container_of(*item, struct channel_split, item));
 	if (!(*item)->is_long)
 		return try_send_request(ch, *item);
-	split = split_start(ch, (*item)->req);
+	split = split_start(ch, *item);
 	if (!split)
 		return -EBUSY;
 	*item = &split->item;
@@ -357,14 +363,8 @@ void channel_send_queued(struct channel *ch)
 	WRITE_ONCE(ch->held, false);
 	err = ch->nr_sockets ? notify_send_queued(ch) : 0;
 	while (!err && ch->state == CHANNEL_READY && (item = fifo_take(ch))) {
-		const bool interrupted = item->interrupted;
-		const uint64_t unique = request_header(item->req)->unique;
-
 		err = try_send(ch, &item);
-		if (interrupted && !err)
-			interrupt_sent(ch, unique);
 		if (err == -EAGAIN || err == -EBUSY) {
-			item->interrupted = interrupted;
 			fifo_push_front(ch, item);
 		} else if (err) {
 			struct request *req = item->req;

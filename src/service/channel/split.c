@@ -20,8 +20,9 @@ struct split_read {
 	struct fuse_read_in read;
 };
 
-struct channel_split *split_start(struct channel *ch, struct request *req)
+struct channel_split *split_start(struct channel *ch, const struct channel_item *item)
 {
+	struct request *req = item->req;
 	struct channel_split *split = ch->free_split;
 	bool is_read = request_header(req)->opcode == FUSE_READ;
 	uint32_t limit =
@@ -39,7 +40,9 @@ struct channel_split *split_start(struct channel *ch, struct request *req)
 	}
 	total = min_of(total, (size_t)limit * (is_read ? CHANNEL_PARTS : 1));
 	ch->free_split = split->next_free;
-	split->item = (struct channel_item){ .req = req, .is_split = true };
+	split->item = (struct channel_item){ .req = req,
+					     .is_split = true,
+					     .interrupted = item->interrupted };
 	split->total_bytes = (uint32_t)total;
 	split->part_bytes = limit;
 	split->nr_parts = (uint32_t)((total + limit - 1) / limit);
