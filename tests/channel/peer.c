@@ -101,7 +101,7 @@ void make_pair(int *ret_ours, int *ret_theirs)
 	*ret_theirs = pair[1];
 }
 
-void attach(struct test *t, uint32_t max_read)
+int attach(struct test *t, uint32_t max_read)
 {
 	struct channel_limits limits = { .max_read = max_read, .read_only = t->read_only };
 	int ours;
@@ -110,18 +110,21 @@ void attach(struct test *t, uint32_t max_read)
 	assert_int_equal(channel_attach(t->svc, ours, &limits), 0);
 	assert_true(daemon_receive(t, t->daemon) > 0);
 	assert_int_equal(t->in.opcode, FUSE_INIT);
+	return ours;
 }
 
-void attach_ready(struct test *t, uint32_t max_read)
+int attach_ready(struct test *t, uint32_t max_read)
 {
 	struct fuse_init_out init = good_init;
 	unsigned int before = t->nr_ready;
+	int ours;
 
 	if (t->max_write)
 		init.max_write = t->max_write;
-	attach(t, max_read);
+	ours = attach(t, max_read);
 	daemon_reply(t->daemon, t->in.unique, 0, &init, sizeof(init));
 	wait_count(&t->nr_ready, before + 1);
+	return ours;
 }
 
 int setup(void **state)

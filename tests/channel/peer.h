@@ -33,8 +33,9 @@ void daemon_send(int fd, uint64_t unique, int error, const void *body, size_t le
 		 uint32_t claimed_len);
 void daemon_reply(int fd, uint64_t unique, int error, const void *body, size_t len);
 void make_pair(int *ret_ours, int *ret_theirs);
-void attach(struct test *t, uint32_t max_read);
-void attach_ready(struct test *t, uint32_t max_read);
+/* Return: our end of the socket, which the channel owns. */
+int attach(struct test *t, uint32_t max_read);
+int attach_ready(struct test *t, uint32_t max_read);
 int setup(void **state);
 int teardown(void **state);
 struct request *getattr(uint64_t unique);

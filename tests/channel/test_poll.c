@@ -88,13 +88,8 @@ static unsigned int count_unread(int fd)
 static int attach_large(struct test *t)
 {
 	socklen_t len = sizeof(int);
-	int ours, room;
+	int ours = attach_ready(t, 0), room;
 
-	make_pair(&ours, &t->daemon);
-	assert_int_equal(channel_attach(t->svc, ours, &no_limits), 0);
-	daemon_receive(t, t->daemon);
-	daemon_reply(t->daemon, t->in.unique, 0, &good_init, sizeof(good_init));
-	wait_count(&t->nr_ready, 1);
 	assert_int_equal(getsockopt(ours, SOL_SOCKET, SO_SNDBUF, &room, &len), 0);
 	return room < 4 * NR * SIZE ? -1 : ours;
 }

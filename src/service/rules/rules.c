@@ -7,15 +7,24 @@
 #include <fcntl.h>
 #include <string.h>
 
-static bool open_changes(const struct request *req)
+/* Return: false when the message is too short for @bytes of arguments. */
+static bool load_args(const struct request *req, void *arg, size_t bytes)
 {
-	struct fuse_open_in arg = { 0 };
 	size_t len;
 	const char *msg = request_message(req, &len);
 
-	if (len < sizeof(struct fuse_in_header) + sizeof(arg))
+	if (len < sizeof(struct fuse_in_header) + bytes)
+		return false;
+	memcpy(arg, msg + sizeof(struct fuse_in_header), bytes);
+	return true;
+}
+
+static bool open_changes(const struct request *req)
+{
+	struct fuse_open_in arg;
+
+	if (!load_args(req, &arg, sizeof(arg)))
 		return true;
-	memcpy(&arg, msg + sizeof(struct fuse_in_header), sizeof(arg));
 	return (arg.flags & O_ACCMODE) != O_RDONLY || (arg.flags & O_TRUNC);
 }
 
@@ -79,15 +88,11 @@ size_t rules_forget_message(const struct request *req, uint32_t done, void *buf,
 
 bool rules_short_read(const struct request *req)
 {
-	struct fuse_read_in arg = { 0 };
-	size_t len;
-	const char *msg = request_message(req, &len);
+	struct fuse_read_in arg;
 
 	if (request_header(req)->opcode != FUSE_READ)
 		return true;
-	if (len < sizeof(struct fuse_in_header) + sizeof(arg))
-		return false;
-	memcpy(&arg, msg + sizeof(struct fuse_in_header), sizeof(arg));
 	/* Linux names the owner of locks in READs of direct I/O, and only there (fuse_send_read()). */
-	return (arg.read_flags & FUSE_READ_LOCKOWNER) && !(arg.flags & O_DIRECT);
+	return load_args(req, &arg, sizeof(arg)) && (arg.read_flags & FUSE_READ_LOCKOWNER) &&
+	       !(arg.flags & O_DIRECT);
 }
