@@ -2,7 +2,6 @@
 """Processes of a test: started until they are ready, and ended in time; who does not end tells what it does."""
 import contextlib
 import ctypes
-import fcntl
 import os
 import select
 import shutil
@@ -140,16 +139,16 @@ class Ready:
     def __init__(self, before, after, log, **more):
         read, write = os.pipe()
         self.ready = os.fdopen(read, "rb")
-        self.log = open(log, "w+", encoding="utf-8", errors="replace")
-        # Who reads moves the offset, which the writers share: they append.
-        fcntl.fcntl(self.log, fcntl.F_SETFL, os.O_APPEND)
-        self.process = subprocess.Popen([*before, "--ready-fd", str(write), *after], pass_fds=[write], stdin=subprocess.DEVNULL,
-                                        stdout=self.log, stderr=self.log, **more)
+        self.log = log
+        # Writers share one offset, and read() has its own: a write between a seek and a read would end what is read.
+        with open(log, "wb") as out:
+            self.process = subprocess.Popen([*before, "--ready-fd", str(write), *after], pass_fds=[write],
+                                            stdin=subprocess.DEVNULL, stdout=out, stderr=out, **more)
         os.close(write)
 
     def text(self):
-        self.log.seek(0)
-        return self.log.read()
+        with open(self.log, encoding="utf-8", errors="replace") as f:
+            return f.read()
 
     def is_ready(self):
         """Once: whether it says so, or ends before."""
@@ -168,7 +167,6 @@ class Ready:
     def close(self):
         end(self.process)
         self.ready.close()
-        self.log.close()
 
     def __enter__(self):
         return self
