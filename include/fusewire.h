@@ -37,6 +37,7 @@ struct fuse_session;
  * @poll_us: how long a thread looks for more requests before it sleeps, in microseconds (300)
  * @no_poll: sleep at once, whatever @poll_us says
  * @arch: architecture of the guest where it is another than this machine's: "x86", "arm64", ...
+ * @page_size: bytes of the guest's memory pages (by @arch, or this machine's)
  * @verbosity: what goes to stderr: 0 warnings (default), 1 comings and goings, 2 every message, -1 errors, -2 nothing
  */
 struct fusewire_options {
@@ -50,6 +51,7 @@ struct fusewire_options {
 	int no_poll;
 	const char *arch;
 	int verbosity;
+	unsigned int page_size;
 };
 
 /**

@@ -45,6 +45,9 @@ static int fill_config(const struct fusewire_options *o, struct worker_config *c
 	    c->device.nr_request_queues > DEVICE_REQUEST_QUEUES_MAX ||
 	    c->device.queue_size_max > VIRTQ_SIZE_MAX)
 		return -EINVAL;
+	c->device.page_bytes = o->page_size ? o->page_size : fuse_arch_page_bytes(o->arch);
+	if (!fuse_arch_page_valid(c->device.page_bytes))
+		return -EINVAL;
 	return o->arch ? fuse_arch_parse(o->arch, &c->device.arch) : 0;
 }
 

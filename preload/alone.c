@@ -73,6 +73,18 @@ static void on_ended(void *ctx)
 	vhost_listen_close(&alone.listener);
 }
 
+static uint32_t page_bytes(const char *arch)
+{
+	const uint32_t by_arch = fuse_arch_page_bytes(arch);
+	const uint64_t v = env_number("FUSEWIRE_PAGE_SIZE", by_arch, FUSE_PAGE_BYTES_MAX);
+
+	if (fuse_arch_page_valid(v))
+		return (uint32_t)v;
+	log_error("FUSEWIRE_PAGE_SIZE=%s is no power of two from %u on: taken as %u",
+		  getenv("FUSEWIRE_PAGE_SIZE"), FUSE_PAGE_BYTES_MIN, by_arch);
+	return by_arch;
+}
+
 static void read_environment(struct worker_config *config)
 {
 	const char *level = getenv("FUSEWIRE_LOG_LEVEL"), *arch = getenv("FUSEWIRE_ARCH");
@@ -93,6 +105,7 @@ static void read_environment(struct worker_config *config)
 		config->device.tag = "fusewire";
 	if (arch && fuse_arch_parse(arch, &config->device.arch) < 0)
 		log_error("FUSEWIRE_ARCH=%s is no architecture that is known", arch);
+	config->device.page_bytes = page_bytes(arch);
 }
 
 /* Under the lock. */

@@ -113,6 +113,7 @@ static int worker_config_fill(struct worker_config *c, const struct worker_attac
 			.poll_ns = a->poll_ns,
 			.drain_ns = a->drain_ns,
 			.arch = (enum fuse_arch)a->arch,
+			.page_bytes = a->page_bytes,
 			.record = record,
 		},
 		.daemon = {

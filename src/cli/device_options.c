@@ -86,6 +86,7 @@ static int parse_text(struct device_options *opts, int option, const char *arg)
 		cli_error("--tag: '%s' must have 1 to %d bytes", arg, DEVICE_TAG_BYTES);
 		return -EINVAL;
 	case DEVICE_OPTION_ARCH:
+		opts->arch_name = arg;
 		if (fuse_arch_parse(arg, &opts->device.arch) == 0)
 			return 1;
 		cli_error("--arch: '%s' is not an architecture that we know", arg);
@@ -130,6 +131,15 @@ int device_options_parse(struct device_options *opts, int option, const char *ar
 		err = cli_parse_u64("drain-ms", arg, 1, 600000, &v);
 		opts->device.drain_ns = v * NSEC_PER_MSEC;
 		break;
+	case DEVICE_OPTION_PAGE_SIZE:
+		err = cli_parse_size("page-size", arg, FUSE_PAGE_BYTES_MIN, FUSE_PAGE_BYTES_MAX,
+				     &v);
+		opts->device.page_bytes = (uint32_t)v;
+		if (!err && !fuse_arch_page_valid(v)) {
+			cli_error("--page-size: '%s' is no power of two", arg);
+			err = -EINVAL;
+		}
+		break;
 	case DEVICE_OPTION_INBAND:
 		opts->inband_notifications = true;
 		return 1;
@@ -149,6 +159,8 @@ int device_options_check(struct device_options *opts, const char *default_tag)
 		cli_error("--socket and --fd exclude each other");
 		return -EINVAL;
 	}
+	if (!opts->device.page_bytes)
+		opts->device.page_bytes = fuse_arch_page_bytes(opts->arch_name);
 	if (!opts->device.tag)
 		opts->device.tag = default_tag;
 	if (!opts->device.tag) {

@@ -18,6 +18,7 @@
  * @ready_fd: write "READY=1\n" here when serving begins, or -1
  * @inband_notifications: offer them (User-mode Linux needs it for time travel mode only)
  * @log_level: how much to log
+ * @arch_name: of @device.arch, or NULL
  * @device: for device_new(); @device.tag points into argv
  */
 struct device_options {
@@ -26,6 +27,7 @@ struct device_options {
 	int ready_fd;
 	bool inband_notifications;
 	enum log_level log_level;
+	const char *arch_name;
 	struct device_config device;
 };
 
@@ -39,6 +41,7 @@ enum device_option {
 	DEVICE_OPTION_POLL_US,
 	DEVICE_OPTION_DRAIN_MS,
 	DEVICE_OPTION_ARCH,
+	DEVICE_OPTION_PAGE_SIZE,
 	DEVICE_OPTION_INBAND,
 	DEVICE_OPTION_LOG_LEVEL,
 	DEVICE_OPTION_READY_FD,
@@ -56,6 +59,7 @@ enum device_option {
 		{ "poll-us", required_argument, NULL, DEVICE_OPTION_POLL_US },       \
 		{ "drain-ms", required_argument, NULL, DEVICE_OPTION_DRAIN_MS },     \
 		{ "arch", required_argument, NULL, DEVICE_OPTION_ARCH },             \
+		{ "page-size", required_argument, NULL, DEVICE_OPTION_PAGE_SIZE },   \
 		{ "inband-notifications", no_argument, NULL, DEVICE_OPTION_INBAND }, \
 		{ "log-level", required_argument, NULL, DEVICE_OPTION_LOG_LEVEL },   \
 	{                                                                            \
@@ -74,6 +78,7 @@ enum device_option {
 	"300)\n"                                                                               \
 	"  --drain-ms N           wait N ms for requests when a queue stops (default 5000)\n"  \
 	"  --arch NAME            the guest's architecture (default: this machine's)\n"        \
+	"  --page-size N          bytes of the guest's memory pages (default: by --arch)\n"    \
 	"  --inband-notifications offer them; for User-mode Linux only\n"                      \
 	"  --log-level LEVEL      off, error, warn, info (default) or debug\n"                 \
 	"  --ready-fd N           write READY=1 to this descriptor when serving begins\n"

@@ -318,6 +318,7 @@ static void fill_attach(const struct run_inproc *ri, const struct service *chann
 		.poll_ns = device->poll_ns,
 		.drain_ns = device->drain_ns,
 		.arch = device->arch,
+		.page_bytes = device->page_bytes,
 		.max_read = limits->max_read,
 		.read_only = limits->read_only,
 		.inband_notifications = ri->opts->inband_notifications,

@@ -43,7 +43,8 @@ static bool config_valid(const struct device_config *config)
 
 	return tag_len >= 1 && tag_len <= DEVICE_TAG_BYTES && config->nr_request_queues >= 1 &&
 	       config->nr_request_queues <= DEVICE_REQUEST_QUEUES_MAX &&
-	       config->queue_size_max >= 1 && config->queue_size_max <= VIRTQ_SIZE_MAX;
+	       config->queue_size_max >= 1 && config->queue_size_max <= VIRTQ_SIZE_MAX &&
+	       (!config->page_bytes || fuse_arch_page_valid(config->page_bytes));
 }
 
 static int device_init_queues(struct device *dev)
@@ -68,6 +69,7 @@ static int device_init_queues(struct device *dev)
 int device_new(struct device **ret_dev, const struct device_config *config, struct service *svc)
 {
 	struct fuse_session_config session_config = { .arch = config->arch,
+						      .page_bytes = config->page_bytes,
 						      .use_ledger = !svc->checks_ids,
 						      .record = config->record };
 	struct device *dev;

@@ -21,6 +21,7 @@
  * @poll_ns: how long to look for more work after work before sleeping, ns
  * @drain_ns: how long a stopping queue waits for requests under way, ns
  * @arch: the driver's architecture, for open flags
+ * @page_bytes: struct fuse_session_config
  * @record: kept up to date for a successor (fuse_session_resume()), or NULL; outlives the device
  * @takeable: NULL: each queue has a thread that calls the service. Else queues have none, and threads of the
  *            service's call device_take(); this is called when one may do so again after -EBUSY, from any thread
@@ -32,6 +33,7 @@ struct device_config {
 	uint64_t poll_ns;
 	uint64_t drain_ns;
 	enum fuse_arch arch;
+	uint32_t page_bytes;
 	struct fuse_session_record *record;
 	void (*takeable)(struct service *svc);
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Open flags and lock types of the driver's architecture in our own values.
+ * Open flags and lock types of the driver's architecture in our own values, and the size of its pages.
  *
  * Values from Linux, include/uapi/asm-generic/fcntl.h and the arch headers that differ from it.
  */
@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The flags that have a name; O_SYNC and O_TMPFILE as their single extra bits. */
 enum {
@@ -108,6 +109,18 @@ static const struct {
 	{ "parisc", FUSE_ARCH_PARISC }, { "parisc64", FUSE_ARCH_PARISC },
 	{ "hppa", FUSE_ARCH_PARISC }, { "hppa64", FUSE_ARCH_PARISC },
 };
+
+/* Kernels that distributions ship for these have pages of more than 4 KiB; the larger ones where it varies. */
+static const struct {
+	const char *name;
+	uint32_t bytes;
+} large_pages[] = {
+	{ "loongarch", 16384 }, { "loongarch64", 16384 }, { "loong64", 16384 },
+	{ "powerpc64", 65536 }, { "ppc64", 65536 },
+	{ "ppc64le", 65536 }, { "ppc64el", 65536 },
+	{ "mips64", 16384 }, { "mips64el", 16384 },
+	{ "sparc64", 8192 }, { "alpha", 8192 },
+};
 /* clang-format on */
 
 #if defined(__arm__) || defined(__aarch64__)
@@ -135,6 +148,23 @@ int fuse_arch_parse(const char *name, enum fuse_arch *ret_arch)
 		}
 	}
 	return -EINVAL;
+}
+
+uint32_t fuse_arch_page_bytes(const char *name)
+{
+	if (!name || !strcmp(name, "native"))
+		return (uint32_t)sysconf(_SC_PAGESIZE);
+	for (size_t i = 0; i < array_size(large_pages); i++) {
+		if (!strcmp(name, large_pages[i].name))
+			return large_pages[i].bytes;
+	}
+	return FUSE_PAGE_BYTES_MIN;
+}
+
+bool fuse_arch_page_valid(uint64_t bytes)
+{
+	return bytes >= FUSE_PAGE_BYTES_MIN && bytes <= FUSE_PAGE_BYTES_MAX &&
+	       !(bytes & (bytes - 1));
 }
 
 uint32_t fuse_arch_open_flags(enum fuse_arch arch, uint32_t flags)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The driver's processor architecture, as far as FUSE lets it show: raw open(2) flags and lock types.
+ * The driver's processor architecture, as far as FUSE lets it show: raw open(2) flags, lock types, and sizes in pages.
  */
 #ifndef FUSEWIRE_FUSE_ARCH_H
 #define FUSEWIRE_FUSE_ARCH_H
@@ -32,6 +32,20 @@ enum fuse_arch {
  * Return: 0, or -EINVAL with *@ret_arch untouched.
  */
 int must_check fuse_arch_parse(const char *name, enum fuse_arch *ret_arch);
+
+/** FUSE_PAGE_BYTES_MIN, FUSE_PAGE_BYTES_MAX - what a page of a driver may have; powers of two. */
+#define FUSE_PAGE_BYTES_MIN 4096u
+#define FUSE_PAGE_BYTES_MAX 65536u
+
+/**
+ * fuse_arch_page_bytes() - what a page of a driver probably has, by the name of its architecture as in fuse_arch_parse().
+ *
+ * NULL and "native" stand for this machine, whose own page size it is: 64 KiB pages on both sides are likelier than on one.
+ */
+uint32_t fuse_arch_page_bytes(const char *name);
+
+/** fuse_arch_page_valid() - can a driver's page have so many bytes? */
+bool fuse_arch_page_valid(uint64_t bytes);
 
 /**
  * fuse_arch_open_flags() - the driver's open flags in our own values.

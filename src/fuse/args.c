@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/checked.h"
+#include "base/log.h"
 #include "fuse/decode.h"
 #include "fuse/swap.h"
 
@@ -192,6 +193,23 @@ static int check_readlink(struct decode *d)
 	return 0;
 }
 
+/* Racing threads may both say it. */
+static void tell_page_size(struct fuse_session *session, uint32_t read_bytes)
+{
+	uint32_t page_bytes = session->config.page_bytes;
+
+	if (READ_ONCE(session->told_page_size))
+		return;
+	WRITE_ONCE(session->told_page_size, true);
+	while (page_bytes < FUSE_PAGE_BYTES_MAX && page_bytes * session->driver_pages < read_bytes)
+		page_bytes *= 2;
+	log_warn(
+		"the guest reads %u KiB at once: its pages are larger than %u bytes, which makes "
+		"large "
+		"reads slow or short; give --page-size %u",
+		read_bytes >> 10, session->config.page_bytes, page_bytes);
+}
+
 static int check_read(struct decode *d)
 {
 	struct fuse_read_in arg;
@@ -204,6 +222,8 @@ static int check_read(struct decode *d)
 		return -EINVAL;
 	if (arg.size > d->req->reply_max)
 		return -EINVAL;
+	if (arg.size > FUSE_READ_MAX)
+		tell_page_size(d->session, arg.size);
 	/* Somebody has set a larger read-ahead than we offer: a short reply would be taken for the file's end. */
 	if (d->op->opcode == FUSE_READ && arg.size > FUSE_READ_MAX &&
 	    !(arg.read_flags & FUSE_READ_LOCKOWNER))

@@ -173,6 +173,17 @@ int fuse_init_accept(const void *msg, size_t len, uint64_t unique, struct fuse_i
 	return 0;
 }
 
+/* A daemon counts this machine's pages, a driver its own. */
+static uint32_t count_driver_pages(const struct fuse_session *session,
+				   const struct fuse_init_out *daemon)
+{
+	const uint64_t bytes = (uint64_t)daemon->max_pages * fuse_arch_page_bytes(NULL);
+
+	return clamp_u32((uint32_t)min_of(bytes, (uint64_t)FUSE_READ_MAX) /
+				 session->config.page_bytes,
+			 1, FUSE_PAGES_MAX);
+}
+
 static void begin_session(struct fuse_session *session, bool swapped, uint32_t minor,
 			  uint64_t driver_flags, const struct fuse_init_out *daemon)
 {
@@ -190,13 +201,16 @@ static void begin_session(struct fuse_session *session, bool swapped, uint32_t m
 			session->flags |= driver_flags & FUSE_AUTO_INVAL_DATA;
 		session->flags &= ~NEEDS_NOTIFY;
 	}
-	/* These two follow the driver alone: its INIT is not the one that the daemon answered. */
+	/* These follow the driver alone: its INIT is not the one that the daemon answered, nor are its pages the daemon's. */
 	session->flags &= ~FUSE_INIT_EXT;
 	session->flags |= driver_flags & FUSE_INIT_EXT;
+	session->driver_pages = count_driver_pages(session, daemon);
+	if (session->driver_pages < FUSE_PAGES_DEFAULT)
+		session->flags |= driver_flags & FUSE_MAX_PAGES;
+	if (!(session->flags & FUSE_MAX_PAGES))
+		session->driver_pages = FUSE_PAGES_DEFAULT;
 	session->max_write = clamp_u32(daemon->max_write, FUSE_WRITE_MIN, FUSE_WRITE_MAX);
-	session->read_max =
-		(session->flags & FUSE_MAX_PAGES ? daemon->max_pages : FUSE_PAGES_DEFAULT) *
-		FUSE_DRIVER_PAGE_MAX;
+	session->read_max = session->driver_pages * FUSE_PAGE_BYTES_MAX;
 	session->swapped = swapped;
 	session->end_phase = FUSE_END_IDLE;
 	session->active = true;
@@ -253,8 +267,7 @@ static void make_reply(const struct fuse_session *session, const struct fuse_ini
 	out->flags = (uint32_t)session->flags;
 	out->flags2 = session->flags & FUSE_INIT_EXT ? (uint32_t)(session->flags >> 32) : 0;
 	out->max_write = session->max_write;
-	if (!(session->flags & FUSE_MAX_PAGES))
-		out->max_pages = 0;
+	out->max_pages = session->flags & FUSE_MAX_PAGES ? (uint16_t)session->driver_pages : 0;
 }
 
 int fuse_session_init(struct fuse_session *session, const struct fuse_request *req, const void *msg,

@@ -26,6 +26,8 @@ int fuse_session_new(struct fuse_session **ret_session, const struct fuse_sessio
 	if (!session)
 		return -ENOMEM;
 	session->config = *config;
+	if (!config->page_bytes)
+		session->config.page_bytes = fuse_arch_page_bytes(NULL);
 	pthread_mutex_init(&session->retrieve_lock, NULL);
 	if (config->use_ledger) {
 		err = ledger_new(&session->ledger);

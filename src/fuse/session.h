@@ -105,11 +105,13 @@ struct fuse_session_record {
 /**
  * struct fuse_session_config - fixed for the life of a session object.
  * @arch: the driver's architecture
+ * @page_bytes: of the driver's pages, in which it counts what a request may carry; 0: as this machine's
  * @use_ledger: track and check node ids and handles (struct service.checks_ids is false)
  * @record: kept up to date, or NULL; outlives the session
  */
 struct fuse_session_config {
 	enum fuse_arch arch;
+	uint32_t page_bytes;
 	bool use_ledger;
 	struct fuse_session_record *record;
 };

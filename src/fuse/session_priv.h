@@ -34,9 +34,9 @@
 /**
  * FUSE_READ_MAX - most that a daemon is asked for at once.
  *
- * A driver with large pages may ask for more (max_pages counts its pages, whose size no field tells); it gets
- * a short reply, which direct I/O and READDIR allow. Buffered reads stay below: max_readahead is no larger. Where an administrator
- * has raised that in the guest they fail, rather than end early.
+ * A driver is told how many of its pages that is. One whose pages are larger than we were told (no field says) may ask for more: it
+ * gets a short reply, which direct I/O and READDIR allow. Buffered reads stay below: max_readahead is no larger. Where an
+ * administrator has raised that in the guest they fail, rather than end early, and the guest reads page by page.
  */
 #define FUSE_READ_MAX (1u << 20)
 /** FUSE_WRITE_MIN - what every daemon must take. */
@@ -45,8 +45,6 @@
 #define FUSE_PAGES_DEFAULT 32u
 /** FUSE_PAGES_MAX - pages per request that we agree to. */
 #define FUSE_PAGES_MAX 256u
-/** FUSE_DRIVER_PAGE_MAX - bytes of a driver's page, which no field tells us: 64 KiB on arm64 and powerpc. */
-#define FUSE_DRIVER_PAGE_MAX 65536u
 /** FUSE_RETRIEVES_MAX - questions of a daemon for cached pages that may be open at a time. */
 #define FUSE_RETRIEVES_MAX 64
 /** FUSE_MINOR_MIN - oldest protocol minor that we speak, on both sides. */
@@ -85,7 +83,9 @@ struct fuse_open_retrieve {
  * @driver_flags: INIT flags that the driver offered
  * @daemon_flags: INIT flags that the daemon took
  * @max_write: bytes of a WRITE
- * @read_max: bytes that a driver may ask for in READ or READDIR
+ * @read_max: bytes that a driver may ask for in READ or READDIR, whatever its pages have
+ * @driver_pages: that it was told a request may have
+ * @told_page_size: people were told that its pages are larger than @config says
  * @no_open: the daemon answered ENOSYS to OPEN ([0]) or OPENDIR ([1]): fh 0 needs no handle
  * @end_phase: of fuse_session_end_next()
  * @notify_allowed: the next session's @notify
@@ -109,6 +109,8 @@ struct fuse_session {
 	uint64_t daemon_flags;
 	uint32_t max_write;
 	uint32_t read_max;
+	uint32_t driver_pages;
+	bool told_page_size;
 	bool no_open[2];
 	enum fuse_end_phase end_phase;
 	bool notify_allowed;

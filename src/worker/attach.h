@@ -17,7 +17,7 @@
 #include "service/channel/channel.h"
 
 /** WORKER_ATTACH_VERSION - changes with any structure here. */
-#define WORKER_ATTACH_VERSION 1
+#define WORKER_ATTACH_VERSION 2
 /** WORKER_UNIQUE - unique of all messages of ours; no daemon and no device uses it. */
 #define WORKER_UNIQUE CHANNEL_UNIQUE_LIBRARY
 /** WORKER_OPCODE_ATTACH, WORKER_OPCODE_WAKE - opcodes that FUSE does not have. */
@@ -63,6 +63,7 @@ enum worker_control {
  * @poll_ns: ns
  * @drain_ns: ns
  * @arch: enum fuse_arch
+ * @page_bytes: bytes
  * @max_read: struct inproc_config
  * @read_only: struct inproc_config
  * @inband_notifications: struct worker_config
@@ -79,6 +80,7 @@ struct worker_attach {
 	uint64_t poll_ns;
 	uint64_t drain_ns;
 	uint32_t arch;
+	uint32_t page_bytes;
 	uint32_t max_read;
 	uint32_t read_only;
 	uint32_t inband_notifications;

@@ -54,6 +54,8 @@ def null_device(tmp_path, *args, env=None):
     (["null", "--socket", "s", "--tag", "t" * 37], "must have 1 to 36 bytes"),
     (["null", "--socket", "s", "--tag", ""], "must have 1 to 36 bytes"),
     (["null", "--socket", "s", "--arch", "pdp11"], "--arch: 'pdp11'"),
+    (["null", "--socket", "s", "--page-size", "12288"], "--page-size: '12288' is no power of two"),
+    (["null", "--socket", "s", "--page-size", "128k"], "--page-size: '128k' is not a number from 4096 to 65536"),
     (["null", "--socket", "s", "--log-level", "loud"], "--log-level: 'loud'"),
     (["null", "--socket", "s", "--bogus"], "bogus"),
     (["null", "--socket", "s", "more"], "'more' is too much"),

@@ -69,6 +69,7 @@ struct peer {
  * @daemon_without: INIT flags that the daemon does not take
  * @driver_without: INIT flags that the driver does not offer
  * @arch: of the driver
+ * @page_bytes: of the driver, 4096
  * @notify: the driver takes notifications
  */
 struct peer_setup {
@@ -79,6 +80,7 @@ struct peer_setup {
 	uint64_t daemon_without;
 	uint64_t driver_without;
 	enum fuse_arch arch;
+	uint32_t page_bytes;
 	bool notify;
 };
 
@@ -159,7 +161,10 @@ static inline int peer_init(struct peer *p)
 static inline struct peer *peer_new(struct peer_setup setup)
 {
 	struct peer *p = calloc(1, sizeof(*p));
-	struct fuse_session_config config = { .arch = setup.arch, .use_ledger = !setup.no_ledger };
+	struct fuse_session_config config = { .arch = setup.arch,
+					      .page_bytes =
+						      setup.page_bytes ? setup.page_bytes : 4096,
+					      .use_ledger = !setup.no_ledger };
 	unsigned char msg[40 + sizeof(struct fuse_init_in)];
 	unsigned char answer[16 + sizeof(struct fuse_init_out)];
 	struct fuse_init_in *in = (void *)(msg + 40);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fuse/abi.h"
 #include "fuse/arch.h"
@@ -140,6 +141,21 @@ static void test_arch_names(void **state)
 	assert_int_equal(arch, FUSE_ARCH_SPARC);
 }
 
+static void test_page_bytes(void **state)
+{
+	(void)state;
+	assert_int_equal(fuse_arch_page_bytes(NULL), sysconf(_SC_PAGESIZE));
+	assert_int_equal(fuse_arch_page_bytes("native"), sysconf(_SC_PAGESIZE));
+	assert_int_equal(fuse_arch_page_bytes("x86_64"), 4096);
+	assert_int_equal(fuse_arch_page_bytes("arm64"), 4096);
+	assert_int_equal(fuse_arch_page_bytes("ppc64le"), 65536);
+	assert_int_equal(fuse_arch_page_bytes("loongarch64"), 16384);
+	assert_true(fuse_arch_page_valid(4096) && fuse_arch_page_valid(16384) &&
+		    fuse_arch_page_valid(65536));
+	assert_false(fuse_arch_page_valid(0) || fuse_arch_page_valid(2048) ||
+		     fuse_arch_page_valid(12288) || fuse_arch_page_valid(131072));
+}
+
 #if defined(__x86_64__)
 static void test_arch_flags(void **state)
 {
@@ -192,6 +208,7 @@ int main(void)
 		cmocka_unit_test(test_opcode_table),
 		cmocka_unit_test(test_swap_fields),
 		cmocka_unit_test(test_arch_names),
+		cmocka_unit_test(test_page_bytes),
 #if defined(__x86_64__)
 		cmocka_unit_test(test_arch_flags),
 #endif

@@ -253,13 +253,38 @@ static void test_max_pages(void **state)
 	peer_free(p);
 }
 
+/* The daemon's pages are this machine's, the driver's are its own. */
+static void test_page_bytes(void **state)
+{
+	struct peer *p = peer_new((struct peer_setup){ .page_bytes = 65536 });
+
+	(void)state;
+	assert_int_equal(p->reply.max_pages, 16);
+	assert_int_equal(p->session->read_max, 1u << 20);
+	peer_free(p);
+	p = peer_new((struct peer_setup){ .page_bytes = 16384 });
+	assert_int_equal(p->reply.max_pages, 64);
+	peer_free(p);
+	/* A daemon that takes 32 pages of 4 KiB without a word gets no more from the driver's 32 of 64 KiB. */
+	p = peer_new((struct peer_setup){ .page_bytes = 65536, .daemon_without = FUSE_MAX_PAGES });
+	assert_int_equal(p->reply.max_pages, 2);
+	assert_true(p->reply.flags & FUSE_MAX_PAGES);
+	peer_free(p);
+	/* A driver that cannot be told. */
+	p = peer_new((struct peer_setup){ .page_bytes = 65536, .driver_without = FUSE_MAX_PAGES });
+	assert_int_equal(p->reply.max_pages, 0);
+	assert_false(p->reply.flags & FUSE_MAX_PAGES);
+	assert_int_equal(p->session->read_max, 32 * 65536);
+	peer_free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_build),		cmocka_unit_test(test_accept_bad),
 		cmocka_unit_test(test_accept_limits),	cmocka_unit_test(test_minors),
 		cmocka_unit_test(test_driver_versions), cmocka_unit_test(test_order_changes),
-		cmocka_unit_test(test_max_pages),
+		cmocka_unit_test(test_max_pages),	cmocka_unit_test(test_page_bytes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

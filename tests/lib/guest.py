@@ -83,6 +83,7 @@ class Backend:
     tag = "t"
     queues = 2
     suite_options = []
+    more_options = []
     # How `fusewire run` serves: from within the daemon's process, or never.
     in_process = "always"
     # The one program that leaves when its front-end does: virtiofsd.
@@ -106,7 +107,7 @@ class Backend:
 
     def device_options(self):
         # User-mode Linux refuses a device with more than 64 virtqueues.
-        return ["--socket", self.socket, "--tag", self.tag, "--queues", str(self.queues)]
+        return ["--socket", self.socket, "--tag", self.tag, "--queues", str(self.queues), *self.more_options]
 
     def environment(self):
         return None
