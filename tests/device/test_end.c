@@ -110,7 +110,7 @@ static void test_reset_waits_once(void **state)
 	pthread_t thread;
 
 	(void)state;
-	patient.drain_ns = 2 * NSEC_PER_SEC;
+	patient.drain_ns = 4 * NSEC_PER_SEC;
 	rig = rig_new(&patient, false);
 	assert_int_equal(rig_init(rig), 0);
 	rig_hold(rig, FUSE_GETATTR);
