@@ -5,26 +5,13 @@ Environment: FUSEWIRE_FOREIGN_GUEST_DIR  their kernels and busybox (default: whe
              FOREIGN_SUITES              colon-separated guest suites built for them: guest_suite_ARCH
 """
 import glob
-import gzip
 import os
 import shutil
 import subprocess
 
+import initrd
+
 DIR = os.environ.get("FUSEWIRE_FOREIGN_GUEST_DIR", "/var/cache/fusewire/foreign-guests")
-# In this order; those that a kernel has built in are not there.
-MODULES = ["virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "fuse", "virtiofs"]
-INIT = """#!/bin/busybox sh
-/bin/busybox --install -s /bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-for m in {modules}; do
-	[ ! -e /lib/$m.ko ] || insmod /lib/$m.ko
-done
-sh /script
-echo "@end $?"
-poweroff -f
-"""
 
 
 class Machine:
@@ -57,33 +44,14 @@ class Machine:
         return None if self.suite() else f"no compiler for {self.arch}"
 
     def initrd(self, folder, script):
-        """A folder with what the guest has, packed. Returns the file."""
-        root = os.path.join(folder, "initrd.d")
-        for name in ("bin", "lib", "mnt", "proc", "sys", "dev", "tmp"):
-            os.makedirs(os.path.join(root, name))
-        shutil.copy(self.path("busybox"), os.path.join(root, "bin"))
-        shutil.copy(self.suite(), os.path.join(root, "bin/guest_suite"))
-        for module in glob.glob(os.path.join(DIR, self.arch, "modules", "*.ko")):
-            shutil.copy(module, os.path.join(root, "lib"))
-        for name, text in (("init", INIT.format(modules=" ".join(MODULES))), ("script", script)):
-            with open(os.path.join(root, name), "w", encoding="utf-8") as f:
-                f.write(text)
-            os.chmod(os.path.join(root, name), 0o755)
-        names = "\n".join(os.path.relpath(os.path.join(at, name), root)
-                          for at, folders, files in os.walk(root) for name in folders + files)
-        packed = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=root, input=names.encode(), stdout=subprocess.PIPE,
-                                check=True).stdout
-        path = os.path.join(folder, "initrd")
-        with gzip.open(path, "wb", compresslevel=1) as f:
-            f.write(packed)
-        return path
+        return initrd.pack(folder, {self.path("busybox"): "busybox", self.suite(): "guest_suite"},
+                           glob.glob(os.path.join(DIR, self.arch, "modules", "*.ko")), script)
 
     def run(self, folder, script, backends, timeout):
         """Boot a guest that mounts each of @backends on /mnt/TAG and runs @script. Returns its console's text."""
-        mounts = "".join(f"mkdir -p /mnt/{b.tag} && mount -t virtiofs {b.tag} /mnt/{b.tag} || exit 99\n" for b in backends)
         argv = [self.qemu, *self.options, "-accel", "tcg,thread=multi", "-m", "1G", "-nodefaults", "-no-user-config", "-display", "none",
                 "-no-reboot", "-object", "memory-backend-memfd,id=mem,size=1G,share=on", "-chardev", "stdio,id=console", "-serial",
-                "chardev:console", "-kernel", self.path("vmlinu*"), "-initrd", self.initrd(folder, mounts + script),
+                "chardev:console", "-kernel", self.path("vmlinu*"), "-initrd", self.initrd(folder, initrd.mounts(backends) + script),
                 "-append", f"console={self.console} quiet loglevel=1 panic=-1"]
         for number, b in enumerate(backends):
             argv += ["-chardev", f"socket,id=fs{number},path={b.socket}", "-device",
