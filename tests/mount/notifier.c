@@ -238,21 +238,18 @@ static int obey(const char *word, const char *arg)
 static void *control(void *unused)
 {
 	char line[4096];
+	FILE *in;
 
 	(void)unused;
-	for (;;) {
-		FILE *in = fopen(fifo, "r");
+	/* For writing, too, it has no end: what came between one and the next open would be lost. */
+	in = fopen(fifo, "r+");
+	while (in && fgets(line, sizeof(line), in)) {
+		char *arg = strchr(line, ' ');
 
-		while (in && fgets(line, sizeof(line), in)) {
-			char *arg = strchr(line, ' ');
-
-			line[strcspn(line, "\n")] = '\0';
-			if (arg)
-				*arg++ = '\0';
-			answer(line, obey(line, arg ? arg : ""));
-		}
-		if (in)
-			fclose(in);
+		line[strcspn(line, "\n")] = '\0';
+		if (arg)
+			*arg++ = '\0';
+		answer(line, obey(line, arg ? arg : ""));
 	}
 	return NULL;
 }
