@@ -12,10 +12,10 @@ import guest
 MIB = 1 << 20
 
 
-def run_suite(backend, kind):
+def run_suite(backend, kind, more_options=()):
     options, queues_used = kind
     used = min(queues_used, backend.queues)
-    done = guest.vm([*options, "--add", guest.GUEST_SUITE], backends=[backend], timeout=240,
+    done = guest.vm([*options, *more_options, "--add", guest.GUEST_SUITE], backends=[backend], timeout=240,
                     command=["guest_suite", "--tag", backend.tag, "--queues-used", str(used),
                              *backend.suite_options, f"/mnt/{backend.tag}", "suite"])
     out = done.stdout.decode()
@@ -37,6 +37,14 @@ def test_suite_once(make_backend, kind_once, name):
     if "passthrough" in name and not guest.PASSTHROUGH:
         pytest.skip("built without libfuse 3")
     run_suite(make_backend(name), kind_once)
+
+
+@pytest.mark.parametrize("name, ring", [("bindfs", "split"), ("bindfs-channel", "packed")])
+def test_suite_in_later_qemu(make_backend, name, ring):
+    if guest.later_qemu_is_out():
+        pytest.skip(guest.later_qemu_is_out())
+    packed = ["--qemu-arg", "-global", "--qemu-arg", f"vhost-user-fs-pci.packed={'on' if ring == 'packed' else 'off'}"]
+    run_suite(make_backend(name), guest.KINDS["qemu-6.12"], ["--qemu", guest.LATER_QEMU, *packed])
 
 
 def test_null(make_backend, kind):

@@ -6,6 +6,7 @@ Environment: FUSEWIRE         the program (default build/src/cli/fusewire)
              GUEST_BACKENDS   comma-separated choice of BACKENDS (default sshfs,bindfs)
              GUEST_KINDS      comma-separated choice of KINDS (default all)
              FUSEWIRE_UML_DIR User-mode Linux of a later Debian (default what scripts/install-deps unpacks)
+             FUSEWIRE_QEMU_DIR QEMU of a later Debian (default as above)
 
 Guests run under software emulation: how KVM behaves is not what these tests are about, and machines that
 build things often have none. FUSEWIRE_VM_ACCEL=kvm in the environment changes that.
@@ -55,6 +56,19 @@ def uml_options():
 def uml_is_out():
     """Why User-mode Linux cannot run on this machine; None if it can."""
     return uml_options()[1]
+
+
+LATER_QEMU = os.path.join(HERE, "later_qemu")
+
+
+@functools.cache
+def later_qemu_is_out():
+    """Why QEMU of a later Debian cannot run; None if it can."""
+    try:
+        done = subprocess.run([LATER_QEMU, "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    except OSError as e:
+        return str(e)
+    return done.stdout.strip() if done.returncode else None
 
 
 # How each kind of guest is started, and how many of 2 request queues its driver uses.
