@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "fuse/session_priv.h"
+
 static void end_request(struct peer *p)
 {
 	int ignored = peer_reply(p, -EIO, NULL, 0);
@@ -288,8 +290,10 @@ static void test_read_sizes(void **state)
 	/* Pages of 64 KiB: allowed, but the daemon is asked for 1 MiB at most. */
 	assert_int_equal(send_read(p, 1u << 20, 0, 1u << 26), 0);
 	assert_int_equal(PEER_ARG(p, fuse_read_in)->size, 1u << 20);
+	assert_false(p->session->told_page_size);
 	end_request(p);
 	assert_int_equal(send_read(p, (1u << 20) + 1, FUSE_READ_LOCKOWNER, 1u << 26), 0);
+	assert_true(p->session->told_page_size);
 	assert_int_equal(PEER_ARG(p, fuse_read_in)->size, 1u << 20);
 	assert_int_equal(p->req.reply_max, 1u << 20);
 	end_request(p);
