@@ -204,9 +204,8 @@ static void tell_page_size(struct fuse_session *session, uint32_t read_bytes)
 	while (page_bytes < FUSE_PAGE_BYTES_MAX && page_bytes * session->driver_pages < read_bytes)
 		page_bytes *= 2;
 	log_warn(
-		"the guest reads %u KiB at once: its pages are larger than %u bytes, which makes "
-		"large "
-		"reads slow or short; give --page-size %u",
+		"the guest reads %u KiB at once: its pages are larger than %u bytes; "
+		"give --page-size %u, or large reads are slow or short",
 		read_bytes >> 10, session->config.page_bytes, page_bytes);
 }
 

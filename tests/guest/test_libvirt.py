@@ -45,8 +45,11 @@ class Session:
 
     def __init__(self, folder):
         self.folder = folder
-        for name in ("home", "run"):
-            os.mkdir(os.path.join(folder, name))
+        for name in ("home/.config/libvirt", "run"):
+            os.makedirs(os.path.join(folder, name))
+        # Else a virtlogd writes the console's log, and stays for two minutes.
+        with open(os.path.join(folder, "home/.config/libvirt/qemu.conf"), "w", encoding="utf-8") as f:
+            f.write('stdio_handler = "file"\n')
         self.environment = {"PATH": os.environ["PATH"], "HOME": os.path.join(folder, "home"), "XDG_RUNTIME_DIR": os.path.join(folder, "run")}
         self.user = {} if os.getuid() else {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         self.socket = os.path.join(folder, "run/libvirt/libvirt-sock")
@@ -71,7 +74,7 @@ class Session:
 
     def open(self):
         self.daemon = self.start("libvirtd")
-        guest.wait_for("libvirtd", lambda: os.path.exists(self.socket) or self.daemon.poll() is not None)
+        guest.wait_for("libvirtd", lambda: self.virsh("uri")[0] == 0 or self.daemon.poll() is not None)
         assert self.daemon.poll() is None
 
     def close(self):
@@ -85,6 +88,9 @@ class Session:
 def session(tmp):
     if not (guest.have("virsh") and guest.have("libvirtd")):
         pytest.skip("libvirt is not installed")
+    if not glob.glob(KERNELS):
+        # It fetches the kernel.
+        assert guest.vm(["--kernel-version", "6.1"], ["true"]).returncode == 0
     if not glob.glob(KERNELS):
         pytest.skip(f"no {KERNELS}")
     os.chmod(tmp, 0o755)
