@@ -339,6 +339,17 @@ static bool op_list(struct worker *w, struct file *f)
 	return nr == FILES || wrong(w, "%d names in our folder, not %d", nr, FILES);
 }
 
+/* A kernel does not wait for a close: libfuse may still have the file that was unlinked after it, under its hidden name. */
+static bool remove_emptied(const struct worker *w, const char *name)
+{
+	for (int i = 0; unlinkat(w->dir, name, AT_REMOVEDIR) < 0; i++) {
+		if (!opts.hidden || (errno != ENOTEMPTY && errno != EEXIST) || i == 5000)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
 static bool op_folder(struct worker *w, struct file *f)
 {
 	int wanted = (int)draw(w, 30), nr;
@@ -366,7 +377,7 @@ static bool op_folder(struct worker *w, struct file *f)
 		if (unlinkat(w->dir, name, 0) < 0)
 			return wrong(w, "unlink %s", name);
 	}
-	return unlinkat(w->dir, "d", AT_REMOVEDIR) == 0 || wrong(w, "rmdir");
+	return remove_emptied(w, "d") || wrong(w, "rmdir");
 }
 
 static bool op_xattr(struct worker *w, struct file *f)

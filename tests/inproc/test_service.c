@@ -505,7 +505,7 @@ static void test_reader_looks_round(void **state)
 	daemon_free(d);
 }
 
-/* A signal right after the reader was sent back finds it asleep, not looking at the rings for as long as it may. */
+/* A signal after the reader was sent back, and once more, finds it asleep, not looking at the rings for as long as it may. */
 static void test_signal_after_work(void **state)
 {
 	struct sigaction sa = { .sa_handler = on_signal }, old;
@@ -525,7 +525,7 @@ static void test_signal_after_work(void **state)
 		/* Short sleeps: it would look for longer and longer. */
 		for (int n = 0; n < 30; n++, usleep(1000))
 			assert_int_equal(rig_getattr(d->rig, node), 0);
-		assert_true(interrupted_again(d, before));
+		assert_true(interrupted_again(d, before + 1));
 		usleep(20000);
 		before = interrupted(d);
 		pthread_kill(d->threads[0], SIGUSR1);

@@ -155,6 +155,13 @@ void lead_add_note(struct inproc *ip, struct inproc_note *note)
 }
 
 /* Under the lock. */
+/* Under the lock. There is work again: what a reader has missed by then is to be seen to once more. */
+static void unsettle(struct inproc *ip)
+{
+	WRITE_ONCE(ip->settled, false);
+	ip->settled_again = false;
+}
+
 static bool pop_pending(struct inproc *ip, struct inproc_item *item)
 {
 	if (!ip->nr_pending)
@@ -169,7 +176,7 @@ static bool pop_pending(struct inproc *ip, struct inproc_item *item)
 		ip->requests = slot_of(item->req)->next;
 		if (!ip->requests)
 			ip->requests_end = &ip->requests;
-		WRITE_ONCE(ip->settled, false);
+		unsettle(ip);
 		inproc_busy(ip);
 	}
 	ip->nr_pending--;
@@ -366,7 +373,7 @@ static int lead(struct inproc *ip, enum inproc_lead who, bool wait, bool cancela
 static void leave_with_request(struct inproc *ip, bool more)
 {
 	ip->sent_back = false;
-	WRITE_ONCE(ip->settled, false);
+	unsettle(ip);
 	hand_over(ip, false, more);
 }
 
@@ -380,8 +387,13 @@ static int led_as_reader(struct inproc *ip, int err, bool nonblock, const struct
 		return 0;
 	}
 	ip->sent_back = false;
-	if (err == -EAGAIN && sent_back && !ip->nr_pending)
+	if (err == -EAGAIN && sent_back && !ip->nr_pending) {
 		err = -EINTR;
+	} else if (sent_back) {
+		/* Something else came between: it has not been back with the daemon. */
+		unsettle(ip);
+		alert_guard(ip);
+	}
 	/* Called back, or kept out: look again at what there is. */
 	if (err == 1 || err == -EBUSY || (err == -EAGAIN && (!nonblock || ip->nr_pending)))
 		return 1;
@@ -480,30 +492,39 @@ static void guard_lead(struct inproc *ip)
 		wake_one(ip);
 }
 
+/* Under the lock. */
+static void send_back(struct inproc *ip)
+{
+	ip->sent_back = true;
+	WRITE_ONCE(ip->give_up, true);
+	device_take_wake(ip->dev);
+}
+
 /* Under the lock. All is quiet: a reader that leads may have missed a signal. */
 static void settle(struct inproc *ip)
 {
 	if (ip->settled || lead_of(ip) != LEAD_READER)
 		return;
 	WRITE_ONCE(ip->settled, true);
-	ip->sent_back = true;
-	WRITE_ONCE(ip->give_up, true);
-	device_take_wake(ip->dev);
+	send_back(ip);
 }
 
-static void guard_tick(struct inproc *ip)
+/* Under the lock; drops it meanwhile. @ns: less than a second. Return: nobody has called. */
+static bool guard_wait(struct inproc *ip, uint32_t ns)
 {
 	struct timespec until;
+	int err;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += ip->tick_ns;
+	until.tv_nsec += ns;
 	if (until.tv_nsec >= (long)NSEC_PER_SEC) {
 		until.tv_nsec -= (long)NSEC_PER_SEC;
 		until.tv_sec++;
 	}
 	lead_open(ip);
-	pthread_cond_timedwait(&ip->guard_cond, &ip->lock, &until);
+	err = pthread_cond_timedwait(&ip->guard_cond, &ip->lock, &until);
 	lead_close(ip);
+	return err == ETIMEDOUT;
 }
 
 /* Under the lock. */
@@ -526,7 +547,7 @@ static void guard_watch(struct inproc *ip)
 	while (ip->alert && !ip->guard_stop && !ip->polled && !ip->gone) {
 		const uint64_t changes = lead_changes(ip);
 
-		guard_tick(ip);
+		(void)guard_wait(ip, ip->tick_ns);
 		guard_found(ip, lead_changes(ip) != changes);
 		if (lead_changes(ip) != changes) {
 			empty = quiet = 0;
@@ -545,8 +566,20 @@ static void guard_watch(struct inproc *ip)
 		ip->alert = false;
 }
 
+/*
+ * Under the lock. What came in the moment between the reader's way back and its sleep is missed, too, and the end of work is when a daemon is
+ * told to end. So it is sent back once more, when nobody waits for just that moment.
+ */
 static void guard_sleep(struct inproc *ip)
 {
+	if (ip->settled && !ip->settled_again && !ip->polled) {
+		if (!guard_wait(ip, INPROC_SETTLE_AGAIN_NS) || !ip->settled || ip->alert)
+			return;
+		ip->settled_again = true;
+		if (lead_of(ip) == LEAD_READER)
+			send_back(ip);
+		return;
+	}
 	lead_open(ip);
 	pthread_cond_wait(&ip->guard_cond, &ip->lock);
 	lead_close(ip);

@@ -24,8 +24,8 @@
  * unlock if nothing speaks against it (lead_open()).
  *
  * A signal that comes while a reader looks at the rings, and does not sleep, interrupts nothing, and its handler may have told the
- * daemon to end. So once after each time of work, when all is quiet, the guard sends the leader back with -EINTR: the daemon
- * looks round, and reads again.
+ * daemon to end. So after each time of work, when all is quiet, the guard sends the leader back with -EINTR: the daemon
+ * looks round, and reads again. And once more a while later: it may have missed one on its way.
  *
  * A daemon that polls (poll, select, epoll) wants to know before it reads: then the guard leads always, and
  * config.readable tells whether pending holds something.
@@ -67,6 +67,8 @@
 #define INPROC_TICKS_QUIET 50u
 /* Up to this many bytes, a message is copied to the daemon before the lead is left: quicker than to be counted as busy. */
 #define INPROC_LEAD_COPY_MAX 8192u
+/* After the first time, how long until a reader is sent back again for signals that it missed. */
+#define INPROC_SETTLE_AGAIN_NS 300000000u
 /* Requests that the guard takes in advance. */
 #define INPROC_PENDING_MAX 64u
 /* Bytes of a notification, STORE being the longest: data of a large WRITE, and its head. */
@@ -147,6 +149,7 @@ struct inproc {
 	bool give_up; /* the leader shall come back; it reads this without the lock */
 	bool sent_back; /* the reader that leads shall return with -EINTR */
 	bool settled; /* that was done since the last request */
+	bool settled_again; /* and once more, when all had been quiet for long */
 	bool gone; /* replies look at it without the lock */
 	bool polled;
 	bool is_readable;
