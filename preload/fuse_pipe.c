@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/iov.h"
+#include "base/log.h"
 #include "fuse_dev.h"
 #include "marks.h"
 #include "real.h"
@@ -452,7 +453,15 @@ static ssize_t read_inside(struct fuse_pipe *p, const struct transfer *t)
 
 ssize_t fuse_pipe_read(int fd, const struct iovec *iov, unsigned int nr)
 {
-	return inside(fd, 0, read_inside, &(struct transfer){ .iov = iov, .nr = nr });
+	static struct log_ratelimit log_lost;
+	ssize_t n = inside(fd, 0, read_inside, &(struct transfer){ .iov = iov, .nr = nr });
+
+	/* libfuse reads what it has put there, and drops a request that it cannot read. */
+	if (n == -EAGAIN)
+		log_warn_ratelimited(&log_lost, "libfuse reads from its pipe %d, which %s", fd,
+				     fuse_pipe_bytes(fd) < 0 ? "another call is busy with"
+							     : "is empty");
+	return n;
 }
 
 /* Inside, for what is to come behind everything: up to @len bytes of room. Return: bytes; negative errno. */
