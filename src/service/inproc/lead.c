@@ -28,7 +28,7 @@ void lead_close(struct inproc *ip)
 static bool stays_closed(const struct inproc *ip)
 {
 	return ip->gone || ip->nr_pending || ip->excluded || ip->polled || ip->give_up ||
-	       ip->sent_back || ip->settled || !ip->alert;
+	       ip->sent_back || ip->nr_settled || !ip->alert;
 }
 
 void lead_open(struct inproc *ip)
@@ -155,13 +155,6 @@ void lead_add_note(struct inproc *ip, struct inproc_note *note)
 }
 
 /* Under the lock. */
-/* Under the lock. There is work again: what a reader has missed by then is to be seen to once more. */
-static void unsettle(struct inproc *ip)
-{
-	WRITE_ONCE(ip->settled, false);
-	ip->settled_again = false;
-}
-
 static bool pop_pending(struct inproc *ip, struct inproc_item *item)
 {
 	if (!ip->nr_pending)
@@ -176,7 +169,7 @@ static bool pop_pending(struct inproc *ip, struct inproc_item *item)
 		ip->requests = slot_of(item->req)->next;
 		if (!ip->requests)
 			ip->requests_end = &ip->requests;
-		unsettle(ip);
+		WRITE_ONCE(ip->nr_settled, 0);
 		inproc_busy(ip);
 	}
 	ip->nr_pending--;
@@ -324,7 +317,7 @@ static void leader_cancelled(void *arg)
  */
 static enum device_take_wait how_to_wait(const struct inproc *ip)
 {
-	return READ_ONCE(ip->settled) ? DEVICE_TAKE_SLEEP : DEVICE_TAKE_LOOK;
+	return READ_ONCE(ip->nr_settled) ? DEVICE_TAKE_SLEEP : DEVICE_TAKE_LOOK;
 }
 
 /* The leader. Return: 1: *@ret_req, or the device ended what was taken itself (NULL); else as device_take(). */
@@ -373,7 +366,7 @@ static int lead(struct inproc *ip, enum inproc_lead who, bool wait, bool cancela
 static void leave_with_request(struct inproc *ip, bool more)
 {
 	ip->sent_back = false;
-	unsettle(ip);
+	WRITE_ONCE(ip->nr_settled, 0);
 	hand_over(ip, false, more);
 }
 
@@ -391,7 +384,7 @@ static int led_as_reader(struct inproc *ip, int err, bool nonblock, const struct
 		err = -EINTR;
 	} else if (sent_back) {
 		/* Something else came between: it has not been back with the daemon. */
-		unsettle(ip);
+		WRITE_ONCE(ip->nr_settled, 0);
 		alert_guard(ip);
 	}
 	/* Called back, or kept out: look again at what there is. */
@@ -503,9 +496,9 @@ static void send_back(struct inproc *ip)
 /* Under the lock. All is quiet: a reader that leads may have missed a signal. */
 static void settle(struct inproc *ip)
 {
-	if (ip->settled || lead_of(ip) != LEAD_READER)
+	if (ip->nr_settled || lead_of(ip) != LEAD_READER)
 		return;
-	WRITE_ONCE(ip->settled, true);
+	WRITE_ONCE(ip->nr_settled, 1);
 	send_back(ip);
 }
 
@@ -572,10 +565,10 @@ static void guard_watch(struct inproc *ip)
  */
 static void guard_sleep(struct inproc *ip)
 {
-	if (ip->settled && !ip->settled_again && !ip->polled) {
-		if (!guard_wait(ip, INPROC_SETTLE_AGAIN_NS) || !ip->settled || ip->alert)
+	if (ip->nr_settled == 1 && !ip->polled) {
+		if (!guard_wait(ip, INPROC_SETTLE_AGAIN_NS) || !ip->nr_settled || ip->alert)
 			return;
-		ip->settled_again = true;
+		WRITE_ONCE(ip->nr_settled, 2);
 		if (lead_of(ip) == LEAD_READER)
 			send_back(ip);
 		return;

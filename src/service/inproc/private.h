@@ -148,8 +148,7 @@ struct inproc {
 	bool excluded; /* nobody may lead until the next of them */
 	bool give_up; /* the leader shall come back; it reads this without the lock */
 	bool sent_back; /* the reader that leads shall return with -EINTR */
-	bool settled; /* that was done since the last request */
-	bool settled_again; /* and once more, when all had been quiet for long */
+	uint8_t nr_settled; /* how often that was done since the last request: at once, and when all had been quiet for long */
 	bool gone; /* replies look at it without the lock */
 	bool polled;
 	bool is_readable;
