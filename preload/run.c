@@ -30,9 +30,6 @@
 #include "worker/attach.h"
 #include "worker/worker.h"
 
-/* How long a thread that was told so waits for another one's ATTACH. */
-#define RUN_WAIT_MS 5000
-
 enum run_state {
 	RUN_NEW,
 	RUN_GREETED, /* HELLO was sent */
@@ -229,31 +226,10 @@ static void receiving_cancelled(void *unused)
 	__atomic_sub_fetch(&run.nr_receiving, 1, __ATOMIC_SEQ_CST);
 }
 
-/*
- * Until it is decided how the daemon is served, wait no longer than this at a time: ATTACH comes through one socket, and
- * who reads another one, a clone that was made a moment before, is woken by nobody.
- */
-#define RUN_LOOK_MS 20
-
-/* Return: 0: read now; or negative errno. */
-static int wait_undecided(int fd)
-{
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	int n = 0;
-
-	while (n == 0 && run_state() <= RUN_GREETED)
-		n = REAL(poll)(&p, 1, RUN_LOOK_MS);
-	return n < 0 ? -errno : 0;
-}
-
 /* Return: as recvmsg(2), or 1 at once when the device has come meanwhile. */
-static ssize_t receive(int fd, struct msghdr *msg, bool nonblock)
+static ssize_t receive(int fd, struct msghdr *msg)
 {
-	int err = nonblock ? 0 : wait_undecided(fd);
 	ssize_t n;
-
-	if (err)
-		return err;
 
 	__atomic_add_fetch(&run.nr_receiving, 1, __ATOMIC_SEQ_CST);
 	if (run_state() == RUN_ATTACHED) {
@@ -275,12 +251,6 @@ static bool sort_out(int fd, const struct iovec *iov, unsigned int nr, size_t le
 	iov_copy_out(&hdr, iov, nr, 0, sizeof(hdr));
 	if (hdr.unique == WORKER_UNIQUE && hdr.opcode == WORKER_OPCODE_ATTACH) {
 		take_attach(fd, iov, nr, len, fds, nr_fds);
-		return false;
-	}
-	if (hdr.unique == WORKER_UNIQUE && hdr.opcode == WORKER_OPCODE_WAKE) {
-		/* Another socket of the same file system has, or will have, ATTACH in it. */
-		for (int ms = 0; ms < RUN_WAIT_MS && run_state() == RUN_GREETED; ms++)
-			usleep(1000);
 		return false;
 	}
 	if (hdr.opcode == FUSE_INIT && run_state() <= RUN_GREETED)
@@ -309,7 +279,7 @@ ssize_t run_read(int fd, const struct iovec *iov, unsigned int nr, bool nonblock
 
 		if (likely(run_state() == RUN_ATTACHED))
 			return inproc_read(worker_service(run.worker), iov, nr, nonblock);
-		n = receive(fd, &msg, nonblock);
+		n = receive(fd, &msg);
 		if (n == 1)
 			continue;
 		if (n < (ssize_t)sizeof(struct fuse_in_header) ||

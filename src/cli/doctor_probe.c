@@ -71,11 +71,6 @@ static int on_mounted(void *ctx, const struct launch_mount *mnt, int fd)
 	return 0;
 }
 
-static int on_cloned(void *ctx, int fd)
-{
-	return -ENOTSUP;
-}
-
 static void on_unmounted(void *ctx)
 {
 }
@@ -91,8 +86,7 @@ static void on_exited(void *ctx, int status)
 /* Return: bits of the exit status; -ETIMEDOUT; negative errno with *@ret_why. */
 static int probe_run(enum launch_placeholder placeholder, const char **ret_why)
 {
-	static const struct launch_events events = { on_mounted, on_cloned, on_unmounted,
-						     on_exited };
+	static const struct launch_events events = { on_mounted, on_unmounted, on_exited };
 	static char program[] = "/proc/self/exe", command[] = "doctor", option[] = "--probe";
 	char *const argv[] = { program, command, option, NULL };
 	struct probe p = { .event_fd = eventfd_new() };

@@ -193,13 +193,6 @@ static int on_mounted(void *ctx, const struct launch_mount *mnt, int fd)
 	return err;
 }
 
-static int on_cloned(void *ctx, int fd)
-{
-	struct run *r = ctx;
-
-	return channel_attach_clone(r->svc, fd);
-}
-
 static void on_unmounted(void *ctx)
 {
 	log_debug("the file system was unmounted from the daemon's side");
@@ -216,8 +209,7 @@ static void on_exited(void *ctx, int status)
 
 static int run_launch(struct run *r)
 {
-	static const struct launch_events events = { on_mounted, on_cloned, on_unmounted,
-						     on_exited };
+	static const struct launch_events events = { on_mounted, on_unmounted, on_exited };
 	const char *why;
 	int err;
 

@@ -332,11 +332,6 @@ static void fill_attach(const struct run_inproc *ri, const struct service *chann
 static int attach(struct run_inproc *ri, struct service *channel,
 		  const struct channel_limits *limits, int *ret_sock)
 {
-	const struct fuse_in_header wake = {
-		.len = sizeof(wake),
-		.opcode = WORKER_OPCODE_WAKE,
-		.unique = WORKER_UNIQUE,
-	};
 	autoclose int vhost_ours = -1, vhost_theirs = -1, control_ours = -1, control_theirs = -1;
 	struct worker_attach a;
 	int pair[2], fds[WORKER_NR_FDS - 1], err;
@@ -353,7 +348,7 @@ static int attach(struct run_inproc *ri, struct service *channel,
 	fds[WORKER_FD_VHOST] = vhost_theirs;
 	fds[WORKER_FD_RECORD] = ri->record_fd;
 	fds[WORKER_FD_CONTROL] = control_theirs;
-	err = channel_hand_over(channel, &a, sizeof(a), fds, array_size(fds), &wake, sizeof(wake));
+	err = channel_hand_over(channel, &a, sizeof(a), fds, array_size(fds));
 	if (err < 0)
 		return err;
 	unwatch_control(ri);

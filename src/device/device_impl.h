@@ -33,7 +33,7 @@
 enum request_state {
 	REQUEST_FREE,
 	REQUEST_ACTIVE, /* the service, or the control thread, has it; the driver waits */
-	REQUEST_WRITING, /* driver memory is being written, for good or by request_fill_begin(): short, never waits */
+	REQUEST_WRITING, /* driver memory is being written, or held (request_hold()): short, never waits */
 	REQUEST_ABANDONED, /* as ACTIVE, but the driver got an error already: it must not be touched */
 };
 

@@ -586,7 +586,7 @@ static void queue_give_up(struct queue *q)
 {
 	log_warn("queue %u: %llu requests had no answer when the queue stopped: failed", q->index,
 		 (unsigned long long)(q->popped - READ_ONCE(q->done)));
-	/* What is left is being written this moment; after request_fill_end() it is still to be abandoned. */
+	/* What is left is being written this moment; after request_let_go() it is still to be abandoned. */
 	do {
 		queue_abandon_all(q, false, -EIO);
 	} while (!queue_wait_below(q, clock_now_ns() + QUEUE_WRITING_NS, 0));

@@ -699,6 +699,16 @@ int request_direct_begin(struct request *req, size_t len, const struct iovec **r
 	return 0;
 }
 
+bool request_hold(struct request *req)
+{
+	return request_claim(req);
+}
+
+void request_let_go(struct request *req)
+{
+	__atomic_store_n(&req->state, REQUEST_ACTIVE, __ATOMIC_RELEASE);
+}
+
 int request_fill_begin(struct request *req, size_t len, struct iovec *iov, unsigned int nr)
 {
 	const struct iovec *in = req->chain.iov + req->chain.nr_out;
@@ -718,12 +728,7 @@ int request_fill_begin(struct request *req, size_t len, struct iovec *iov, unsig
 		len -= bytes;
 		skip = 0;
 	}
-	return request_claim(req) ? (int)n : -ECANCELED;
-}
-
-void request_fill_end(struct request *req)
-{
-	__atomic_store_n(&req->state, REQUEST_ACTIVE, __ATOMIC_RELEASE);
+	return request_hold(req) ? (int)n : -ECANCELED;
 }
 
 void request_direct_end(struct request *req, int error)

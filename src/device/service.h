@@ -97,9 +97,20 @@ const void *request_message(const struct request *req, size_t *ret_len);
  * request_payload() - the rest of the request: bytes that need no check (WRITE data, SETXATTR value, ...).
  * @ret_nr: number of segments, 0 for none
  *
- * Points into driver memory, which may change at any time: hand it on or copy it, do not parse it.
+ * Points into driver memory, which may change at any time: hand it on or copy it, do not parse it. Between request_hold() and
+ * request_let_go(), since a driver that was reset uses its memory for something else.
  */
 const struct iovec *request_payload(const struct request *req, unsigned int *ret_nr);
+
+/**
+ * request_hold() - until request_let_go() the driver's memory is ours, and stopping the queue waits: only copy, never wait.
+ *
+ * Context: nobody else may end the request meanwhile. Return: false: the driver was told that the request failed, and has its
+ * memory back; the service ends it with an error that nobody hears.
+ */
+bool must_check request_hold(struct request *req);
+/** request_let_go() - the driver's memory is not touched any more. */
+void request_let_go(struct request *req);
 
 /** request_reply_max() - bytes of body (without the 16-byte header) that the reply may have at most. */
 size_t request_reply_max(const struct request *req);
@@ -132,8 +143,8 @@ bool request_is_direct(const struct request *req);
  * Between begin and end the driver's memory is ours, and stopping the queue waits: only copy, never wait.
  *
  * Return: 0; -ECANCELED when nobody waits for the reply any more (device reset, timed out): consume the data
- * elsewhere and end with request_reply(req, -EIO, NULL, 0); -EMSGSIZE for a @len that is too large: end it in
- * the same way.
+ * elsewhere and end with request_reply(req, -EIO, NULL, 0); -EMSGSIZE: not possible for this @len, or the segments that the driver
+ * gave: request_reply() with a copy, which checks the length, too.
  */
 int must_check request_direct_begin(struct request *req, size_t len, const struct iovec **ret_iov,
 				    unsigned int *ret_nr);
@@ -146,8 +157,7 @@ void request_direct_end(struct request *req, int error);
  * @iov: room for @nr segments; gets the segments of driver memory that make up exactly @len bytes
  * @nr: what @iov has room for
  *
- * As request_direct_begin(), the driver's memory is ours until request_fill_end(), and stopping the queue waits: only copy, never
- * wait. Afterwards the request is as before: the service ends it in whatever way, and who ends it with
+ * As after request_hold(), the driver's memory is ours until request_let_go(). Afterwards the request is as before: the service ends it in whatever way, and who ends it with
  * request_direct_begin() finds the bytes where it would put them.
  *
  * Context: nobody else may end the request meanwhile. Return: segments; -EMSGSIZE: not possible for this request and @len; -ECANCELED
@@ -155,8 +165,6 @@ void request_direct_end(struct request *req, int error);
  */
 int must_check request_fill_begin(struct request *req, size_t len, struct iovec *iov,
 				  unsigned int nr);
-/** request_fill_end() - the driver's memory is not touched any more. */
-void request_fill_end(struct request *req);
 
 /**
  * request_service_data() - a word for the service's own use while it has the request (list link, ...).

@@ -109,13 +109,6 @@ static int launch_mounted(void *ctx, const struct launch_mount *mnt, int fd)
 	return err;
 }
 
-static int launch_cloned(void *ctx, int fd)
-{
-	struct launch *l = ctx;
-
-	return l->events.cloned(l->ctx, fd);
-}
-
 static void launch_unmounted(void *ctx)
 {
 	struct launch *l = ctx;
@@ -375,7 +368,6 @@ static int launch_run(struct launch *l, char *const *argv, enum launch_placehold
 {
 	const struct supervisor_events events = {
 		.mounted = launch_mounted,
-		.cloned = launch_cloned,
 		.unmounted = launch_unmounted,
 		.changed = launch_changed,
 		.ctx = l,

@@ -30,14 +30,12 @@ enum launch_placeholder {
  * @mounted: the command mounted a FUSE file system. @fd is our end of an AF_UNIX SOCK_SEQPACKET pair whose
  *           other end the daemon reads as /dev/fuse; it is the callee's if it returns 0. The daemon's mount(2) waits for the
  *           return, and fails with a negative errno
- * @cloned: one more socket of the same file system (FUSE_DEV_IOC_CLONE); as @mounted
  * @unmounted: somebody unmounted it, or, with a placeholder, the last process that saw it is gone
  * @exited: nothing of what was started is left. @status as from waitpid(2): of the process that
  *          launch_set_server() named, if it was ours to reap, else of the command itself. The last call
  */
 struct launch_events {
 	int (*mounted)(void *ctx, const struct launch_mount *mnt, int fd);
-	int (*cloned)(void *ctx, int fd);
 	void (*unmounted)(void *ctx);
 	void (*exited)(void *ctx, int status);
 };

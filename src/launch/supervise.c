@@ -38,7 +38,7 @@
 #include "launch/placeholder.h"
 #include "launch/tracee.h"
 
-/* Devices opened and not mounted yet, plus those mounted. A daemon needs one and one per clone. */
+/* Devices opened and not mounted or cloned yet, plus those mounted. A daemon needs one, and one for each thread that clones it. */
 #define SUPERVISE_DEVICES 64
 /*
  * Socket buffer, each way. A message must fit as a whole, and all replies that may be under way together
@@ -60,7 +60,6 @@ enum device_state {
 	DEVICE_FREE,
 	DEVICE_OPEN, /* opened, fd is our end */
 	DEVICE_MOUNTED, /* fd was handed on */
-	DEVICE_CLONED, /* fd was handed on */
 };
 
 struct opened_device {
@@ -81,7 +80,6 @@ struct supervisor {
 	struct seccomp_notif_resp *resp;
 	size_t resp_bytes;
 	struct opened_device devices[SUPERVISE_DEVICES];
-	unsigned int next_victim;
 	struct placeholder *placeholder;
 	bool unmounted; /* and the owner was told */
 	char path[PATH_MAX];
@@ -203,15 +201,6 @@ static struct opened_device *device_new_entry(struct supervisor *sup)
 			device_forget(d);
 		if (d->state == DEVICE_FREE)
 			return d;
-	}
-	/* Entries of what was handed on only serve repeated calls: the oldest may go. */
-	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++) {
-		struct opened_device *d = &sup->devices[sup->next_victim++ % SUPERVISE_DEVICES];
-
-		if (d->state == DEVICE_CLONED) {
-			device_forget(d);
-			return d;
-		}
 	}
 	return NULL;
 }
@@ -487,11 +476,48 @@ static int handle_fsopen(struct supervisor *sup)
 	return -ENOSYS;
 }
 
+/* Put @src in the place of the caller's descriptor @fd. The call still waits for its answer. */
+static int supervisor_put(struct supervisor *sup, int fd, int src)
+{
+	struct seccomp_notif_addfd add = {
+		.id = sup->req->id,
+		.flags = SECCOMP_ADDFD_FLAG_SETFD,
+		.srcfd = (uint32_t)src,
+		.newfd = (uint32_t)fd,
+		.newfd_flags = O_CLOEXEC,
+	};
+
+	return ioctl(sup->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 ? -errno : 0;
+}
+
+/* The caller's end of the socket that was mounted. Return: a descriptor or negative errno. */
+static int take_master(struct supervisor *sup, pid_t tid, int fd)
+{
+	const pid_t pid = tracee_process(tid);
+	autoclose int theirs = pid < 0 ? -1 : tracee_take_fd(pid, fd);
+	const struct opened_device *master;
+	struct stat st;
+
+	if (theirs < 0)
+		return pid < 0 ? pid : theirs;
+	if (fstat(theirs, &st) < 0)
+		return -errno;
+	master = device_find(sup, st.st_ino);
+	if (!master || master->state != DEVICE_MOUNTED)
+		return -EINVAL;
+	return TAKE_FD(theirs);
+}
+
+/*
+ * FUSE_DEV_IOC_CLONE. All clones of a device take requests from one queue: the caller gets one more descriptor of the
+ * socket that was mounted, in the place of the one that it has opened.
+ */
 static int handle_clone(struct supervisor *sup)
 {
 	const struct seccomp_data *sc = &sup->req->data;
-	struct opened_device *master, *clone;
-	pid_t tid = (pid_t)sup->req->pid;
+	const pid_t tid = (pid_t)sup->req->pid;
+	autoclose int theirs = -1;
+	struct opened_device *clone;
 	uint32_t master_fd;
 	ino_t ino;
 	int err;
@@ -503,22 +529,18 @@ static int handle_clone(struct supervisor *sup)
 		return 1;
 	if (tracee_read(tid, sc->args[2], &master_fd, sizeof(master_fd)) < 0)
 		return -EFAULT;
-	if (tracee_socket_inode(tid, (int)master_fd, &ino) < 0)
-		return -EINVAL;
-	master = device_find(sup, ino);
+	theirs = take_master(sup, tid, (int)master_fd);
 	if (!supervisor_still_waits(sup))
 		return -EINVAL;
-	if (clone->state == DEVICE_CLONED)
-		return 0;
-	if (!master || clone->state != DEVICE_OPEN ||
-	    (master->state != DEVICE_MOUNTED && master->state != DEVICE_CLONED))
-		return -EINVAL;
-	err = sup->events.cloned(sup->events.ctx, clone->fd);
-	if (err)
-		return err;
-	clone->fd = -1;
-	clone->state = DEVICE_CLONED;
-	return 0;
+	if (theirs < 0)
+		return theirs == -EPERM ? -EPERM : -EINVAL;
+	/* A signal came after it was done, and the call is made again. */
+	if (clone->state == DEVICE_MOUNTED)
+		return master_fd != (uint32_t)sc->args[0] ? 0 : -EINVAL;
+	err = supervisor_put(sup, (int)sc->args[0], theirs);
+	if (!err)
+		device_forget(clone);
+	return err;
 }
 
 static int supervisor_dispatch(struct supervisor *sup)
@@ -586,12 +608,6 @@ bool supervisor_knows(const struct supervisor *sup, ino_t ino)
 
 int supervisor_replace(struct supervisor *sup, pid_t tid, int fd, int src)
 {
-	struct seccomp_notif_addfd add = {
-		.flags = SECCOMP_ADDFD_FLAG_SETFD,
-		.srcfd = (uint32_t)src,
-		.newfd = (uint32_t)fd,
-		.newfd_flags = O_CLOEXEC,
-	};
 	struct pollfd p = { .fd = sup->notify_fd, .events = POLLIN };
 	const struct seccomp_data *sc = &sup->req->data;
 	int err;
@@ -605,8 +621,7 @@ int supervisor_replace(struct supervisor *sup, pid_t tid, int fd, int src)
 			supervisor_serve(sup);
 			continue;
 		}
-		add.id = sup->req->id;
-		err = ioctl(sup->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 ? -errno : 0;
+		err = supervisor_put(sup, fd, src);
 		supervisor_answer(sup, 0);
 		return err;
 	}

@@ -13,14 +13,12 @@ struct supervisor;
  * struct supervisor_events - what the supervisor tells its owner; all called from supervisor_handle().
  * @mounted: a FUSE file system was mounted. @fd, our end of its socket, is the callee's if it returns 0; a negative errno is
  *           what the daemon's mount(2) fails with
- * @cloned: FUSE_DEV_IOC_CLONE: a further socket for the file system mounted before; as @mounted
  * @unmounted: somebody unmounted it
  * @changed: on another thread, at any time: call supervisor_check() soon
  * @ctx: for all of them
  */
 struct supervisor_events {
 	int (*mounted)(void *ctx, const struct launch_mount *mnt, int fd);
-	int (*cloned)(void *ctx, int fd);
 	void (*unmounted)(void *ctx);
 	void (*changed)(void *ctx);
 	void *ctx;
@@ -50,7 +48,7 @@ void supervisor_check(struct supervisor *sup);
 /** supervisor_unmount() - take the placeholder away, in which process @pid finds it. Context: supervisor's thread. */
 void supervisor_unmount(struct supervisor *sup, pid_t pid);
 
-/** supervisor_knows() - is this socket inode the other end of one that was mounted or cloned? */
+/** supervisor_knows() - is this socket inode the other end of one that was mounted? */
 bool supervisor_knows(const struct supervisor *sup, ino_t ino);
 
 /**

@@ -82,6 +82,22 @@ int tracee_socket_inode(pid_t tid, int fd, ino_t *ret_ino)
 	return 0;
 }
 
+pid_t tracee_process(pid_t tid)
+{
+	char path[64], line[256];
+	int pid = -ESRCH;
+	FILE *status;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
+	status = fopen(path, "re");
+	if (!status)
+		return -errno;
+	while (pid < 0 && fgets(line, sizeof(line), status))
+		(void)sscanf(line, "Tgid: %d", &pid);
+	fclose(status);
+	return pid;
+}
+
 int tracee_take_fd(pid_t pid, int fd)
 {
 	autoclose int process = (int)syscall(SYS_pidfd_open, pid, 0);

@@ -28,6 +28,9 @@ int must_check tracee_read_string(pid_t tid, uint64_t addr, char *buf, size_t ca
 /** tracee_socket_inode() - inode number of the socket that is descriptor @fd there. Return: 0; -ENOTSOCK; -EBADF; negative errno. */
 int must_check tracee_socket_inode(pid_t tid, int fd, ino_t *ret_ino);
 
+/** tracee_process() - the process that thread @tid belongs to. Return: its id; negative errno. */
+pid_t must_check tracee_process(pid_t tid);
+
 /** tracee_take_fd() - a duplicate of process @pid's descriptor @fd. Return: the descriptor; -EPERM, -EBADF, -ESRCH, -ENOSYS, ... */
 int must_check tracee_take_fd(pid_t pid, int fd);
 

@@ -20,9 +20,8 @@
 #define WORKER_ATTACH_VERSION 2
 /** WORKER_UNIQUE - unique of all messages of ours; no daemon and no device uses it. */
 #define WORKER_UNIQUE CHANNEL_UNIQUE_LIBRARY
-/** WORKER_OPCODE_ATTACH, WORKER_OPCODE_WAKE - opcodes that FUSE does not have. */
+/** WORKER_OPCODE_ATTACH - an opcode that FUSE does not have. */
 #define WORKER_OPCODE_ATTACH 0xf05e0001u
-#define WORKER_OPCODE_WAKE   0xf05e0002u
 /** WORKER_ENV - environment variable: process id of the fusewire that the library belongs to. */
 #define WORKER_ENV "FUSEWIRE_RUN"
 

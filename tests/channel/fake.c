@@ -119,6 +119,15 @@ const struct iovec *request_payload(const struct request *req, unsigned int *ret
 	return req->payload;
 }
 
+bool request_hold(struct request *req)
+{
+	return !req->abandoned;
+}
+
+void request_let_go(struct request *req)
+{
+}
+
 size_t request_reply_max(const struct request *req)
 {
 	return req->reply_max;

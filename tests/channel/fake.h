@@ -23,6 +23,7 @@ struct request {
 	size_t len;
 	struct iovec *payload;
 	unsigned int nr_payload;
+	bool abandoned; /* the driver has the payload's memory back */
 	size_t reply_max;
 	int refuse_direct;
 	unsigned int segments;

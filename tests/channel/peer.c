@@ -136,7 +136,6 @@ int setup(void **state)
 
 	t->buf = malloc(DAEMON_BUF);
 	t->daemon = -1;
-	t->clone = -1;
 	config.ctx = t;
 	assert_int_equal(channel_new(&t->svc, &config), 0);
 	channel_set_device(t->svc, (struct device *)t);
@@ -154,7 +153,6 @@ int teardown(void **state)
 
 	t->svc->ops->free(t->svc);
 	close_fd(&t->daemon);
-	close_fd(&t->clone);
 	free(t->buf);
 	free(t);
 	return 0;

@@ -14,7 +14,6 @@
 struct test {
 	struct service *svc;
 	int daemon; /* the daemon's end */
-	int clone;
 	unsigned int nr_ready, nr_stopped, nr_lost;
 	const char *why;
 	bool read_only;

@@ -27,7 +27,6 @@ static void test_before_attach(void **state)
 	assert_int_equal(fake_wait(req), -EIO);
 	fake_free(req);
 	assert_int_equal(channel_stop(t->svc), -ENOTCONN);
-	assert_int_equal(channel_attach_clone(t->svc, 0), -ENOTCONN);
 }
 
 static void test_request(void **state)
@@ -285,12 +284,10 @@ static void test_split_sequential(void **state)
 }
 
 /* More splits than there is room for, answered in the order in which they come. */
-static void test_many_splits(void **state)
+static void many_splits(struct test *t)
 {
-	struct test *t = *state;
 	struct request *req[40];
 
-	attach_ready(t, 65536);
 	for (unsigned int i = 0; i < array_size(req); i++) {
 		req[i] = read_of(2 + 2 * i, (uint64_t)i << 20, 256 << 10);
 		fake_submit(t->svc, req[i]);
@@ -305,6 +302,29 @@ static void test_many_splits(void **state)
 		check_pattern(req[i]->body, (uint64_t)i << 20, 256 << 10);
 		fake_free(req[i]);
 	}
+}
+
+static void test_many_splits(void **state)
+{
+	attach_ready(*state, 65536);
+	many_splits(*state);
+}
+
+/* One after the other: the next part of each must not wait behind a READ that waits for one of them to end. */
+static void test_many_splits_sequential(void **state)
+{
+	struct test *t = *state;
+	const struct fuse_open_out out = { .open_flags = FOPEN_DIRECT_IO };
+	struct fuse_open_in in = { 0 };
+	struct request *open = fake_request(FUSE_OPEN, 1000, &in, sizeof(in), sizeof(out));
+
+	attach_ready(t, 65536);
+	fake_submit(t->svc, open);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, 1000, 0, &out, sizeof(out));
+	assert_int_equal(fake_wait(open), 0);
+	fake_free(open);
+	many_splits(t);
 }
 
 /* The next message is an INTERRUPT for the request. */
@@ -337,42 +357,39 @@ static void test_interrupt(void **state)
 	fake_free(req);
 }
 
-/* One that waits for a thread of the daemon is interrupted when the daemon has it, not before, and not forgotten. */
+/* One that waits for room is interrupted when the daemon has it, not before, and not forgotten. */
 static void test_interrupt_waiting(void **state)
 {
 	struct test *t = *state;
+	const int bytes = 32768;
 	struct fuse_attr_out attr = { 0 };
-	struct request *first = getattr(2), *second = getattr(4), *third = getattr(6);
-	char byte;
+	struct request *req[200];
+	const uint64_t last = 2 * array_size(req);
 	int ours;
 
-	attach_ready(t, 0);
-	make_pair(&ours, &t->clone);
-	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
-	fake_submit(t->svc, first);
-	fake_submit(t->svc, second);
-	fake_submit(t->svc, third);
-	daemon_receive(t, t->clone);
-	assert_int_equal(t->in.unique, 2);
-	t->svc->ops->interrupt(t->svc, 4);
-	assert_int_equal(recv(t->clone, &byte, 1, MSG_DONTWAIT), -1);
-	daemon_reply(t->clone, 2, 0, &attr, sizeof(attr));
-	daemon_receive(t, t->clone);
-	assert_int_equal(t->in.unique, 4);
-	expect_interrupt(t, t->clone, 4);
-	daemon_reply(t->clone, 4, -EINTR, NULL, 0);
-	daemon_receive(t, t->clone);
-	assert_int_equal(t->in.unique, 6);
-	daemon_reply(t->clone, 6, 0, &attr, sizeof(attr));
-	assert_int_equal(fake_wait(first), 0);
-	assert_int_equal(fake_wait(second), -EINTR);
-	assert_int_equal(fake_wait(third), 0);
-	fake_free(first);
-	fake_free(second);
-	fake_free(third);
+	make_pair(&ours, &t->daemon);
+	assert_int_equal(setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+	assert_int_equal(channel_attach(t->svc, ours, &no_limits), 0);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, t->in.unique, 0, &good_init, sizeof(good_init));
+	wait_count(&t->nr_ready, 1);
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		req[i] = getattr(2 * (i + 1));
+		fake_submit(t->svc, req[i]);
+	}
+	t->svc->ops->interrupt(t->svc, last);
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		daemon_receive(t, t->daemon);
+		assert_int_equal(t->in.opcode, FUSE_GETATTR);
+		assert_int_equal(t->in.unique, 2 * (i + 1));
+		if (t->in.unique == last)
+			expect_interrupt(t, t->daemon, last);
+		daemon_reply(t->daemon, 2 * (i + 1), 0, &attr, sizeof(attr));
+		assert_int_equal(fake_wait(req[i]), 0);
+		fake_free(req[i]);
+	}
 }
 
-/* A READ in parts: each part that is under way. */
 static void test_interrupt_parts(void **state)
 {
 	struct test *t = *state;
@@ -409,6 +426,7 @@ int main(void)
 		T(test_not_split_at_limit),
 		T(test_split_sequential),
 		T(test_many_splits),
+		T(test_many_splits_sequential),
 		T(test_interrupt),
 		T(test_interrupt_waiting),
 		T(test_interrupt_parts),

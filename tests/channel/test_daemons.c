@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The channel service and daemons that garble, flood, die, clone and guess.
+ * The channel service and daemons that garble, flood, die and guess.
  */
 #include <errno.h>
 #include <poll.h>
@@ -10,12 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "../base/cm.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fd.h"
 #include "peer.h"
 
 static void test_garbage(void **state)
@@ -307,7 +309,6 @@ static void test_retrieve(void **state)
 	struct test *t = *state;
 	struct fuse_notify_retrieve_out cut = { .nodeid = 7 };
 	struct channel_counts counts;
-	int ours;
 
 	attach_ready(t, 0);
 	ask_retrieve(t->daemon, 3);
@@ -317,11 +318,6 @@ static void test_retrieve(void **state)
 	expect_retrieve_reply(t, t->daemon, 4);
 	channel_get_counts(t->svc, &counts);
 	assert_int_equal(counts.nr_malformed, 1);
-	/* Nobody reads the first socket any more. */
-	make_pair(&ours, &t->clone);
-	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
-	ask_retrieve(t->daemon, 5);
-	expect_retrieve_reply(t, t->clone, 5);
 }
 
 /* A daemon that asks and does not listen: what does not fit waits, within bounds, and requests come behind. */
@@ -361,147 +357,107 @@ static void test_retrieve_flood(void **state)
 	} while (t->in.unique != nr + 1);
 }
 
-/* libfuse's way: the clone is there before INIT is read, and nobody reads the first socket any more. */
-static void test_clone(void **state)
-{
-	struct test *t = *state;
-	struct fuse_attr_out attr = { 0 };
-	struct request *a = getattr(2), *b = getattr(4);
-	int ours, second = -1;
-
-	make_pair(&ours, &t->daemon);
-	assert_int_equal(channel_attach(t->svc, ours, &no_limits), 0);
-	make_pair(&ours, &t->clone);
-	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
-	daemon_receive(t, t->clone);
-	assert_int_equal(t->in.opcode, FUSE_INIT);
-	daemon_reply(t->clone, t->in.unique, 0, &good_init, sizeof(good_init));
-	wait_count(&t->nr_ready, 1);
-
-	fake_submit(t->svc, a);
-	fake_submit(t->svc, b);
-	daemon_receive(t, t->clone);
-	assert_int_equal(t->in.unique, 2);
-	/* The second waits for a free thread: it comes with a clone of its own. */
-	make_pair(&ours, &second);
-	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
-	daemon_receive(t, second);
-	assert_int_equal(t->in.unique, 4);
-	/* The thread ends without having read: its request goes to another, when that is free. */
-	close_fd(&second);
-	daemon_reply(t->clone, 2, 0, &attr, sizeof(attr));
-	assert_int_equal(fake_wait(a), 0);
-	daemon_receive(t, t->clone);
-	assert_int_equal(t->in.unique, 4);
-	daemon_reply(t->clone, 4, 0, &attr, sizeof(attr));
-	assert_int_equal(fake_wait(b), 0);
-	assert_int_equal(t->nr_lost, 0);
-	fake_free(a);
-	fake_free(b);
-}
-
-/* The VFS would keep these from a daemon that mounted read-only. */
-static struct fuse_read_in receive_read(struct test *t, int fd, uint64_t *ret_unique)
-{
-	struct fuse_read_in arg;
-
-	daemon_receive(t, fd);
-	assert_int_equal(t->in.opcode, FUSE_READ);
-	memcpy(&arg, t->buf + sizeof(t->in), sizeof(arg));
-	*ret_unique = t->in.unique;
-	return arg;
-}
-
-static void answer_read(struct test *t, int fd, uint64_t unique, struct fuse_read_in arg)
-{
-	fill(t->buf, arg.offset, arg.size);
-	daemon_reply(fd, unique, 0, t->buf, arg.size);
-}
-
-/* A notification takes back what a reply before it said: it must not overtake it, though it comes through another clone. */
-static void test_clones_in_order(void **state)
+/* A notification takes back what a reply before it said: it must not overtake it. */
+static void test_in_order(void **state)
 {
 	const struct fuse_notify_inval_inode_out inval = { .ino = FUSE_ROOT_ID };
 	struct test *t = *state;
 	struct fuse_attr_out attr = { 0 };
-	struct request *a, *b;
-	int ours, second = -1;
 
 	attach_ready(t, 0);
-	make_pair(&ours, &t->clone);
-	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
-	make_pair(&ours, &second);
-	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
 	for (uint64_t i = 1; i <= 20; i++) {
-		a = getattr(4 * i);
-		b = getattr(4 * i + 2);
-		fake_submit(t->svc, a);
-		fake_submit(t->svc, b);
-		daemon_receive(t, t->clone);
-		assert_int_equal(t->in.unique, 4 * i);
-		daemon_receive(t, second);
-		fake_before = b;
-		/* We take what comes, in the order of the sockets; or the reply thread does, if it is at work at the moment. */
+		struct request *req = getattr(2 * i);
+
+		fake_submit(t->svc, req);
+		daemon_receive(t, t->daemon);
+		fake_before = req;
 		assert_true(t->svc->ops->poll_begin(t->svc));
-		daemon_reply(second, 4 * i + 2, 0, &attr, sizeof(attr));
-		daemon_reply(t->clone, 0, FUSE_NOTIFY_INVAL_INODE, &inval, sizeof(inval));
+		daemon_reply(t->daemon, 2 * i, 0, &attr, sizeof(attr));
+		daemon_reply(t->daemon, 0, FUSE_NOTIFY_INVAL_INODE, &inval, sizeof(inval));
 		t->svc->ops->poll(t->svc);
 		t->svc->ops->poll_end(t->svc);
 		wait_count(&fake_nr_notified, (unsigned int)i);
 		assert_int_equal(fake_nr_notified_after, i);
 		fake_before = NULL;
-		daemon_reply(t->clone, 4 * i, 0, &attr, sizeof(attr));
-		assert_int_equal(fake_wait(a), 0);
-		assert_int_equal(fake_wait(b), 0);
-		fake_free(a);
-		fake_free(b);
+		assert_int_equal(fake_wait(req), 0);
+		fake_free(req);
 	}
-	close_fd(&second);
 }
 
-/* A thread ends with a part of a long READ in its clone: another gets that part, and no byte is missing. */
-static void test_clone_with_part(void **state)
+/* A WRITE that waits for room, and whose driver was reset meanwhile: what is in its memory now is not what was to be written. */
+static void test_abandoned(void **state)
 {
 	struct test *t = *state;
-	const struct channel_limits limits = { .max_read = 65536 };
-	struct request *req = read_of(2, 0, 4 * 65536);
-	struct fuse_read_in arg, kept;
-	int ours, second = -1;
-	uint64_t unique, kept_unique;
-	uint64_t seen = 0;
+	static char data[65536];
+	struct iovec payload = { data, sizeof(data) };
+	struct fuse_write_in arg = { .size = sizeof(data) };
+	struct fuse_write_out out = { .size = sizeof(data) };
+	struct request *req[300];
+	unsigned int nr_sent = 0;
 
-	make_pair(&ours, &t->daemon);
-	assert_int_equal(channel_attach(t->svc, ours, &limits), 0);
-	make_pair(&ours, &t->clone);
-	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
-	daemon_receive(t, t->clone);
-	daemon_reply(t->clone, t->in.unique, 0, &good_init, sizeof(good_init));
-	wait_count(&t->nr_ready, 1);
-	make_pair(&ours, &second);
-	assert_int_equal(channel_attach_clone(t->svc, ours), 0);
-
-	fake_submit(t->svc, req);
-	kept = receive_read(t, t->clone, &kept_unique);
-	arg = receive_read(t, second, &unique);
-	assert_true(kept.offset != arg.offset);
-	close_fd(&second);
-	answer_read(t, t->clone, kept_unique, kept);
-	seen |= UINT64_C(1) << (kept.offset / 65536);
-	for (int i = 0; i < 3; i++) {
-		assert_false(fake_ended(req));
-		arg = receive_read(t, t->clone, &unique);
-		assert_int_equal(arg.size, 65536);
-		seen |= UINT64_C(1) << (arg.offset / 65536);
-		answer_read(t, t->clone, unique, arg);
+	attach_ready(t, 0);
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		req[i] = fake_request(FUSE_WRITE, 2 * (i + 1), &arg, sizeof(arg), sizeof(out));
+		req[i]->payload = &payload;
+		req[i]->nr_payload = 1;
+		req[i]->in->len += sizeof(data);
+		fake_submit(t->svc, req[i]);
 	}
-	assert_int_equal(fake_wait(req), 0);
-	assert_int_equal(seen, 15);
-	assert_int_equal(req->body_len, 4 * 65536);
-	check_pattern(req->body, 0, 4 * 65536);
-	assert_int_equal(t->nr_lost, 0);
-	fake_free(req);
+	for (unsigned int i = 0; i < array_size(req); i++)
+		req[i]->abandoned = true;
+	while (!fake_ended(req[array_size(req) - 1]) ||
+	       recv(t->daemon, t->buf, 1, MSG_PEEK | MSG_DONTWAIT) > 0) {
+		daemon_receive(t, t->daemon);
+		daemon_reply(t->daemon, t->in.unique, 0, &out, sizeof(out));
+		nr_sent++;
+	}
+	assert_true(nr_sent > 0 && nr_sent < array_size(req));
+	for (unsigned int i = 0; i < array_size(req); i++) {
+		/* What lay in the socket was as it was meant. */
+		assert_int_equal(fake_wait(req[i]), i < nr_sent ? 0 : -EIO);
+		fake_free(req[i]);
+	}
 }
 
+/* Who was handed our end keeps it, and the reply thread has nothing to do with it any more. */
+static void test_hand_over(void **state)
+{
+	struct test *t = *state;
+	const struct fuse_in_header msg = { .len = sizeof(msg) };
+	union {
+		char buf[CMSG_SPACE(2 * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { t->buf, DAEMON_BUF };
+	struct msghdr hdr = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control.buf,
+			      .msg_controllen = sizeof(control.buf) };
+	struct rusage before, after;
+	int fds[2], passed = eventfd_new();
+
+	attach_ready(t, 0);
+	assert_int_equal(channel_hand_over(t->svc, &msg, sizeof(msg), &passed, 1), 0);
+	assert_int_equal(recvmsg(t->daemon, &hdr, MSG_CMSG_CLOEXEC), sizeof(msg));
+	assert_int_equal(control.align.cmsg_len, CMSG_LEN(sizeof(fds)));
+	memcpy(fds, CMSG_DATA(&control.align), sizeof(fds));
+	close_fd(&t->daemon);
+	wait_count(&t->nr_lost, 1);
+	assert_int_equal(getrusage(RUSAGE_SELF, &before), 0);
+	usleep(300000);
+	assert_int_equal(getrusage(RUSAGE_SELF, &after), 0);
+	assert_true((after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec -
+		     before.ru_stime.tv_sec) *
+				    1000000 +
+			    after.ru_utime.tv_usec - before.ru_utime.tv_usec +
+			    after.ru_stime.tv_usec - before.ru_stime.tv_usec <
+		    100000);
+	close_fd(&fds[0]);
+	close_fd(&fds[1]);
+	close_fd(&passed);
+}
+
+/* The VFS would keep these from a daemon that mounted read-only. */
 static void test_read_only(void **state)
 {
 	struct test *t = *state;
@@ -712,9 +668,9 @@ int main(void)
 		T(test_stop),
 		T(test_retrieve),
 		T(test_retrieve_flood),
-		T(test_clone),
-		T(test_clones_in_order),
-		T(test_clone_with_part),
+		T(test_in_order),
+		T(test_abandoned),
+		T(test_hand_over),
 		T(test_read_only),
 		T(test_small_buffer),
 		T(test_small_socket),

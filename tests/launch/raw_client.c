@@ -32,8 +32,6 @@ struct client {
 	struct launch *launch;
 	int event_fd;
 	int fd;
-	int clones[16];
-	unsigned int nr_clones;
 	pid_t server;
 	bool exited;
 	int status;
@@ -53,17 +51,6 @@ static int on_mounted(void *ctx, const struct launch_mount *mnt, int fd)
 	       mnt->allow_other, mnt->read_only);
 	__atomic_store_n(&c->fd, fd, __ATOMIC_RELEASE);
 	return fd_signal(c->event_fd);
-}
-
-static int on_cloned(void *ctx, int fd)
-{
-	struct client *c = ctx;
-
-	if (c->nr_clones == array_size(c->clones))
-		return -ENFILE;
-	printf("cloned\n");
-	c->clones[c->nr_clones++] = fd;
-	return 0;
 }
 
 static void on_unmounted(void *ctx)
@@ -198,8 +185,6 @@ static int client_talk(struct client *c, const char *file)
 	printf("getattr mode=%o\n", ((struct fuse_attr_out *)(void *)(c->buf + 16))->attr.mode);
 	if (file)
 		n = client_read_file(c, c->fd, file);
-	for (unsigned int i = 0; file && n >= 0 && i < c->nr_clones; i++)
-		n = client_read_file(c, c->clones[i], file);
 	return n;
 }
 
@@ -216,8 +201,6 @@ static void client_stop(struct client *c, const char *how)
 	if (!strcmp(how, "term") || !strcmp(how, "unmount"))
 		client_wait(c, 1000);
 	close_fd(&c->fd);
-	for (unsigned int i = 0; i < c->nr_clones; i++)
-		close_fd(&c->clones[i]);
 	launch_finish(c->launch, 3 * NSEC_PER_SEC, false);
 }
 
@@ -225,7 +208,7 @@ static enum launch_placeholder placeholder = LAUNCH_PLACEHOLDER_AUTO;
 
 static int client_run(struct client *c, char **argv, const char *file, const char *stop)
 {
-	const struct launch_events events = { on_mounted, on_cloned, on_unmounted, on_exited };
+	const struct launch_events events = { on_mounted, on_unmounted, on_exited };
 	const char *why;
 	int err;
 

@@ -5,7 +5,7 @@
  *	rawfuse [-b] [-c] [-e] [-l] [-m] [-p] [-t TYPE] MOUNTPOINT
  *
  *	-b	go to the background after the mount
- *	-c	clone the device, and answer there as well
+ *	-c	clone the device, close the first descriptor, and answer at the clone
  *	-l	look at the mount point as daemons do that find out whether they are mounted; mount read-write
  *	-m	three processes read the device; the status is the sum of theirs
  *	-p	wait in epoll_wait, as event loops of C++, Python or JavaScript do, not in read
@@ -130,22 +130,12 @@ static int serve_one(int fd)
 	return n < 0 && (errno == EINTR || errno == EAGAIN) ? 0 : 1 + 1;
 }
 
-static int serve(int fd, int clone)
+static int serve(int fd)
 {
-	struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = clone, .events = POLLIN } };
 	int end = 0;
 
-	if (clone < 0) {
-		while (!end)
-			end = serve_one(fd);
-		return end - 1;
-	}
-	while (!end) {
-		if (poll(p, 2, -1) < 0)
-			return 1;
-		for (int i = 0; i < 2 && !end; i++)
-			end = p[i].revents ? serve_one(p[i].fd) : 0;
-	}
+	while (!end)
+		end = serve_one(fd);
 	return end - 1;
 }
 
@@ -170,14 +160,14 @@ static int serve_polled(int fd)
 }
 
 /* Each of @nr processes serves. */
-static int serve_many(int fd, int clone, int polled, int nr)
+static int serve_many(int fd, int polled, int nr)
 {
 	pid_t pid = nr > 1 ? fork() : -1;
 	int status, others;
 
 	if (pid == 0)
-		exit(serve_many(fd, clone, polled, nr - 1));
-	status = polled ? serve_polled(fd) : serve(fd, clone);
+		exit(serve_many(fd, polled, nr - 1));
+	status = polled ? serve_polled(fd) : serve(fd);
 	if (nr == 1)
 		return status;
 	if (pid < 0 || waitpid(pid, &others, 0) != pid || !WIFEXITED(others))
@@ -276,13 +266,14 @@ static int open_clone(int fd)
 		perror("rawfuse: clone");
 		exit(1);
 	}
+	close(fd);
 	return clone;
 }
 
 int main(int argc, char **argv)
 {
-	int fd, clone = -1, opt, background = 0, cloning = 0, looking = 0, placed = 0, many = 1,
-		polled = 0, status;
+	int fd, opt, background = 0, cloning = 0, looking = 0, placed = 0, many = 1, polled = 0,
+		     status;
 	const char *type = "fuse.raw";
 	struct stat st = { .st_mode = S_IFDIR };
 	char options[128];
@@ -320,8 +311,8 @@ int main(int argc, char **argv)
 	if (background && daemon(1, 1) < 0)
 		return 1;
 	if (cloning)
-		clone = open_clone(fd);
-	status = serve_many(fd, clone, polled, many);
+		fd = open_clone(fd);
+	status = serve_many(fd, polled, many);
 	if (umount2(argv[optind], MNT_DETACH) < 0)
 		perror("rawfuse: umount");
 	return status;

@@ -23,8 +23,12 @@
 #define CHANNEL_PAGE	   4096u
 #define CHANNEL_MIN_BUFFER 8192u /* FUSE_MIN_READ_BUFFER */
 #define SOCKET_OWN_BYTES   64u
-#define CHANNEL_EVENTS	   (CHANNEL_SOCKETS_MAX + 1)
-#define CHANNEL_WAKE	   UINT32_MAX
+/* What epoll tells of: the socket, and that there is something to look at. */
+#define CHANNEL_EVENTS 2
+enum {
+	CHANNEL_SOCKET,
+	CHANNEL_WAKE
+};
 
 static int send_init(int fd)
 {
@@ -79,10 +83,8 @@ int channel_init_reply(struct channel *ch, const void *msg, size_t len, pid_t se
 	ch->svc.init_out = init;
 	apply_limits(ch);
 	WRITE_ONCE(ch->state, CHANNEL_READY);
-	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++) {
-		if (ch->sockets[i].fd >= 0 && socket_set_passcred(ch->sockets[i].fd, 0) < 0)
-			log_debug("SO_PASSCRED cannot be reset");
-	}
+	if (ch->fd >= 0 && socket_set_passcred(ch->fd, 0) < 0)
+		log_debug("SO_PASSCRED cannot be reset");
 	pthread_mutex_unlock(&ch->lock);
 	pthread_mutex_lock(&ch->dev_lock);
 	if (ch->dev)
@@ -112,53 +114,6 @@ static void channel_finish_lost(struct channel *ch, const struct channel_slot *s
 	pthread_mutex_unlock(&ch->lock);
 	if (over)
 		split_finish(ch, slot->split);
-}
-
-/* Context: under the lock. */
-static void channel_send_again(struct channel *ch, const struct channel_slot *slot)
-{
-	struct channel_split *split = slot->split;
-
-	if (!split) {
-		channel_fifo_append(ch, request_service_data(slot->req));
-		return;
-	}
-	split_return_part(split, slot->part);
-	if (!split->queued) {
-		split->queued = true;
-		channel_fifo_append(ch, &split->item);
-	}
-}
-
-/*
- * A clone is closed and the daemon lives: a thread had nothing to do and ended. What was on its way to it goes to
- * another, as it would in the kernel, where all read from one queue.
- */
-static void clone_gone(struct channel *ch, unsigned int socket)
-{
-	struct channel_slot slot;
-	bool found;
-	int fd;
-
-	pthread_mutex_lock(&ch->lock);
-	fd = ch->sockets[socket].fd;
-	ch->sockets[socket].fd = -1;
-	ch->nr_sockets--;
-	pthread_mutex_unlock(&ch->lock);
-	channel_wait_senders(ch);
-	do {
-		found = false;
-		pthread_mutex_lock(&ch->lock);
-		for (unsigned int i = 0; i < CHANNEL_SLOTS && !found; i++) {
-			found = ch->slots[i].unique && ch->slots[i].socket == socket;
-			if (found)
-				slot_remove(ch, &ch->slots[i], &slot);
-		}
-		if (found)
-			channel_send_again(ch, &slot);
-		pthread_mutex_unlock(&ch->lock);
-	} while (found);
-	close_fd(&fd);
 }
 
 static bool lose_one_slot(struct channel *ch)
@@ -213,6 +168,23 @@ static void lose_fifo(struct channel *ch)
 	}
 }
 
+/* Who was handed a duplicate of our end (channel_hand_over()) keeps it open, and epoll would tell of it for ever. */
+static int channel_take_socket(struct channel *ch)
+{
+	if (ch->fd >= 0) {
+		epoll_ctl(ch->epoll_fd, EPOLL_CTL_DEL, ch->fd, NULL);
+		epoll_ctl(ch->readable_fd, EPOLL_CTL_DEL, ch->fd, NULL);
+	}
+	return TAKE_FD(ch->fd);
+}
+
+static void channel_close_socket(struct channel *ch)
+{
+	int fd = channel_take_socket(ch);
+
+	close_fd(&fd);
+}
+
 /* The daemon is gone, or is to be left. */
 static void channel_teardown(struct channel *ch, const char *why)
 {
@@ -230,9 +202,7 @@ static void channel_teardown(struct channel *ch, const char *why)
 	while (lose_one_slot(ch))
 		continue;
 	pthread_mutex_lock(&ch->lock);
-	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++)
-		close_fd(&ch->sockets[i].fd);
-	ch->nr_sockets = 0;
+	channel_close_socket(ch);
 	ch->nr_retrieves = 0;
 	WRITE_ONCE(ch->retry_soon, false);
 	pthread_mutex_unlock(&ch->lock);
@@ -243,23 +213,19 @@ static void channel_teardown(struct channel *ch, const char *why)
 	ch->config.events.lost(ch->config.ctx, why);
 }
 
-static void channel_socket_ready(struct channel *ch, unsigned int socket)
+static void channel_socket_ready(struct channel *ch)
 {
 	int fd, err;
 
 	pthread_mutex_lock(&ch->lock);
-	fd = ch->sockets[socket].fd;
+	fd = ch->fd;
 	pthread_mutex_unlock(&ch->lock);
 	/* Closed by an event before it in the same batch. */
 	if (fd < 0)
 		return;
 	/* Only this thread closes it. */
 	err = channel_receive(ch, fd);
-	if (!err)
-		return;
-	if (socket && err == -EPIPE)
-		clone_gone(ch, socket);
-	else
+	if (err)
 		channel_teardown(ch, err == -EPROTO ? ch->why : NULL);
 }
 
@@ -333,8 +299,8 @@ static void *channel_thread(void *arg)
 
 		pthread_mutex_lock(&ch->work_lock);
 		for (int i = 0; i < n; i++) {
-			if (ev[i].data.u32 != CHANNEL_WAKE)
-				channel_socket_ready(ch, ev[i].data.u32);
+			if (ev[i].data.u32 == CHANNEL_SOCKET)
+				channel_socket_ready(ch);
 			else if (fd_drain_signal(ch->wake_fd) < 0)
 				log_error("the channel's wake-up descriptor failed");
 		}
@@ -344,15 +310,15 @@ static void *channel_thread(void *arg)
 	return NULL;
 }
 
-static int channel_add_socket(struct channel *ch, unsigned int socket, int fd)
+static int channel_add_socket(struct channel *ch, int fd)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.u32 = socket };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.u32 = CHANNEL_SOCKET };
 	struct epoll_event readable = { .events = EPOLLIN };
-	int err = socket_set_passcred(fd, ch->state <= CHANNEL_STARTING);
+	int err = socket_set_passcred(fd, true);
 
 	if (err)
 		return err;
-	/* Before it can be readable: the thread ignores events of empty places. */
+	/* Before it can be readable: the thread ignores events while there is no socket. */
 	if (epoll_ctl(ch->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0)
 		return -errno;
 	if (epoll_ctl(ch->readable_fd, EPOLL_CTL_ADD, fd, &readable) < 0) {
@@ -360,19 +326,11 @@ static int channel_add_socket(struct channel *ch, unsigned int socket, int fd)
 		epoll_ctl(ch->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 		return err;
 	}
-	ch->sockets[socket] =
-		(struct channel_socket){ .fd = fd, .events = EPOLLRDHUP, .armed = ev.events };
-	ch->nr_sockets++;
-	channel_arm(ch, socket);
+	ch->fd = fd;
+	ch->events = EPOLLRDHUP;
+	ch->armed = ev.events;
+	channel_arm(ch);
 	return 0;
-}
-
-static void channel_drop_socket(struct channel *ch, unsigned int socket)
-{
-	epoll_ctl(ch->epoll_fd, EPOLL_CTL_DEL, ch->sockets[socket].fd, NULL);
-	epoll_ctl(ch->readable_fd, EPOLL_CTL_DEL, ch->sockets[socket].fd, NULL);
-	ch->sockets[socket].fd = -1;
-	ch->nr_sockets--;
 }
 
 static int socket_send_max(int fd, size_t *ret_bytes)
@@ -398,10 +356,10 @@ int channel_attach(struct service *svc, int fd, const struct channel_limits *lim
 	if (err)
 		return err;
 	pthread_mutex_lock(&ch->lock);
-	if (ch->state != CHANNEL_IDLE || ch->nr_sockets || ch->free_wanted)
+	if (ch->state != CHANNEL_IDLE || ch->fd >= 0 || ch->free_wanted)
 		err = -EBUSY;
 	else
-		err = channel_add_socket(ch, 0, fd);
+		err = channel_add_socket(ch, fd);
 	if (!err) {
 		ch->send_max = send_max;
 		/*
@@ -419,48 +377,11 @@ int channel_attach(struct service *svc, int fd, const struct channel_limits *lim
 		err = send_init(fd);
 		if (err) {
 			WRITE_ONCE(ch->state, CHANNEL_IDLE);
-			channel_drop_socket(ch, 0);
+			(void)channel_take_socket(ch);
 		}
 	}
 	pthread_mutex_unlock(&ch->lock);
 	return err;
-}
-
-int channel_attach_clone(struct service *svc, int fd)
-{
-	struct channel *ch = channel_of(svc);
-	unsigned int i = 1;
-	int err;
-
-	pthread_mutex_lock(&ch->lock);
-	while (i < CHANNEL_SOCKETS_MAX && ch->sockets[i].fd >= 0)
-		i++;
-	if (ch->state == CHANNEL_IDLE)
-		err = -ENOTCONN;
-	else if (i == CHANNEL_SOCKETS_MAX)
-		err = -ENFILE;
-	else
-		err = channel_add_socket(ch, i, fd);
-	/* libfuse's threads read from their clones only: the INIT that waits in the first socket is never seen. */
-	if (!err && ch->state == CHANNEL_STARTING && ch->nr_sockets == 2) {
-		err = send_init(fd);
-		if (err)
-			channel_drop_socket(ch, i);
-	}
-	pthread_mutex_unlock(&ch->lock);
-	if (!err)
-		fd_signal(ch->wake_fd);
-	return err;
-}
-
-/* Under the lock. The socket that somebody surely reads: of several, the first clone. */
-static unsigned int channel_read_socket(const struct channel *ch)
-{
-	unsigned int i = 0;
-
-	while (ch->nr_sockets > 1 && i + 1 < CHANNEL_SOCKETS_MAX && (!i || ch->sockets[i].fd < 0))
-		i++;
-	return i;
 }
 
 static int send_with_fds(int sock, const void *msg, size_t len, const int *fds, unsigned int nr)
@@ -484,7 +405,7 @@ static int send_with_fds(int sock, const void *msg, size_t len, const int *fds, 
 }
 
 int channel_hand_over(struct service *svc, const void *msg, size_t len, const int *fds,
-		      unsigned int nr_fds, const void *wake, size_t wake_len)
+		      unsigned int nr_fds)
 {
 	struct channel *ch = channel_of(svc);
 	int all[CHANNEL_FDS_MAX + 1];
@@ -494,20 +415,12 @@ int channel_hand_over(struct service *svc, const void *msg, size_t len, const in
 	memcpy(all, fds, nr_fds * sizeof(int));
 	pthread_mutex_lock(&ch->lock);
 	if (ch->state == CHANNEL_READY) {
-		unsigned int first = channel_read_socket(ch);
-
-		all[nr_fds] = ch->sockets[first].fd;
-		err = send_with_fds(ch->sockets[first].fd, msg, len, all, nr_fds + 1);
-		for (unsigned int i = 0; !err && i < CHANNEL_SOCKETS_MAX; i++) {
-			/* Who is not woken was not waiting. */
-			if (i != first && ch->sockets[i].fd >= 0 &&
-			    channel_send_plain(ch->sockets[i].fd, wake, wake_len) < 0)
-				log_debug("a clone cannot be woken");
-		}
+		all[nr_fds] = ch->fd;
+		err = send_with_fds(ch->fd, msg, len, all, nr_fds + 1);
 	}
 	if (!err) {
 		WRITE_ONCE(ch->state, CHANNEL_STOPPING);
-		channel_arm_all(ch);
+		channel_arm(ch);
 	}
 	pthread_mutex_unlock(&ch->lock);
 	return err;
@@ -525,11 +438,10 @@ int channel_stop(struct service *svc)
 
 	pthread_mutex_lock(&ch->lock);
 	if (ch->state == CHANNEL_READY) {
-		err = channel_send_plain(ch->sockets[channel_read_socket(ch)].fd, &msg,
-					 sizeof(msg));
+		err = channel_send_plain(ch->fd, &msg, sizeof(msg));
 		if (!err) {
 			WRITE_ONCE(ch->state, CHANNEL_STOPPING);
-			channel_arm_all(ch);
+			channel_arm(ch);
 			ch->destroy_sent = true;
 		}
 	}
@@ -646,8 +558,7 @@ int channel_new(struct service **ret_svc, const struct channel_config *config)
 	pthread_mutex_init(&ch->dev_lock, NULL);
 	ch->fifo_tail = &ch->fifo_head;
 	slot_init(ch);
-	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++)
-		ch->sockets[i].fd = -1;
+	ch->fd = -1;
 	for (unsigned int i = 0; i < CHANNEL_SPLITS; i++) {
 		ch->splits[i].next_free = ch->free_split;
 		ch->free_split = &ch->splits[i];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The service whose requests a daemon answers over message sockets that stand in for /dev/fuse.
+ * The service whose requests a daemon answers over a message socket that stands in for /dev/fuse.
  */
 #ifndef FUSEWIRE_SERVICE_CHANNEL_CHANNEL_H
 #define FUSEWIRE_SERVICE_CHANNEL_CHANNEL_H
@@ -9,8 +9,6 @@
 
 #include "device/service.h"
 
-/** CHANNEL_SOCKETS_MAX - sockets of one daemon: the first and its clones. */
-#define CHANNEL_SOCKETS_MAX 16
 /** CHANNEL_FDS_MAX - descriptors that channel_hand_over() passes on. */
 #define CHANNEL_FDS_MAX 7
 /** CHANNEL_UNIQUE_LIBRARY - unique of what a library of ours in the daemon's process says for itself. */
@@ -85,14 +83,6 @@ void channel_set_device(struct service *svc, struct device *dev);
 int must_check channel_attach(struct service *svc, int fd, const struct channel_limits *limits);
 
 /**
- * channel_attach_clone() - one more socket of the same daemon (FUSE_DEV_IOC_CLONE).
- * @fd: taken over on success
- *
- * Context: any thread. Return: 0; -ENOTCONN without a daemon; -ENFILE; negative errno.
- */
-int must_check channel_attach_clone(struct service *svc, int fd);
-
-/**
  * channel_stop() - send DESTROY and take no more requests; the daemon sees its end of the socket open until channel_close().
  *
  * Context: any thread. Return: 0: stopped, or lost, will be called; -ENOTCONN without a daemon that answered INIT; -EAGAIN when the
@@ -102,20 +92,18 @@ int must_check channel_stop(struct service *svc);
 
 /**
  * channel_hand_over() - the daemon is served another way from now on: say so to the library in its process.
- * @msg: goes to the socket that INIT was answered on, with @fds and our end of that socket (in this order) beside it
+ * @msg: goes to the socket, with @fds and our end of that socket (in this order) beside it
  * @len: bytes of it
  * @fds: stay the caller's
  * @nr_fds: at most CHANNEL_FDS_MAX
- * @wake: goes to all other sockets
- * @wake_len: bytes of it
  *
  * Every request gets -EIO afterwards; lost is called as ever. Context: any thread. Return: 0; -ENOTCONN without a
  * daemon that answered INIT; negative errno.
  */
 int must_check channel_hand_over(struct service *svc, const void *msg, size_t len, const int *fds,
-				 unsigned int nr_fds, const void *wake, size_t wake_len);
+				 unsigned int nr_fds);
 
-/** channel_close() - close all sockets; lost will be called if there was a daemon. Context: any thread. */
+/** channel_close() - close the socket; lost will be called if there was a daemon. Context: any thread. */
 void channel_close(struct service *svc);
 
 /** channel_get_counts() - Context: any thread. */

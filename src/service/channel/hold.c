@@ -25,7 +25,7 @@
 /* What the kernel accounts for a message without data (truesize). */
 #define HOLD_SMALL_MESSAGE 768u
 
-bool hold_wanted(struct channel *ch, int fd, size_t message_bytes, size_t reply_bytes)
+bool hold_wanted(struct channel *ch, size_t message_bytes, size_t reply_bytes)
 {
 	const size_t bytes = max_of(message_bytes, reply_bytes);
 	size_t unread;
@@ -33,7 +33,7 @@ bool hold_wanted(struct channel *ch, int fd, size_t message_bytes, size_t reply_
 
 	if (!ch->nr_pollers || ch->waited_for || bytes < HOLD_MIN_BYTES)
 		return false;
-	if (ioctl(fd, SIOCOUTQ, &queued) < 0 || queued < 0)
+	if (ioctl(ch->fd, SIOCOUTQ, &queued) < 0 || queued < 0)
 		return false;
 	/* Where the reply has the data, what is unread is taken to be its like. */
 	unread = (size_t)queued;

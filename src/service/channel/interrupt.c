@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * INTERRUPTs: to the thread of the daemon that has the request, or is given it later.
+ * INTERRUPTs: of what the daemon has, or is given later.
  *
  * As in a kernel, a daemon never hears of a request that it has not been given. Of one that still waits in the fifo it is
  * told right after the request.
@@ -18,7 +18,7 @@ void interrupt_slot(const struct channel *ch, const struct channel_slot *slot)
 		.arg = { .unique = slot->unique },
 	};
 
-	if (channel_send_plain(ch->sockets[slot->socket].fd, &msg, sizeof(msg)) < 0)
+	if (channel_send_plain(ch->fd, &msg, sizeof(msg)) < 0)
 		log_debug("an interrupt was not sent");
 }
 

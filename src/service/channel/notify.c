@@ -25,11 +25,10 @@ static int send_retrieve_reply(struct channel *ch, const struct fuse_notify_retr
 			.nodeid = what->nodeid },
 		.arg = { .offset = what->offset },
 	};
-	int socket = channel_pick_socket(ch, false);
-	int err = channel_send_plain(ch->sockets[socket].fd, &msg, sizeof(msg));
+	int err = channel_send_plain(ch->fd, &msg, sizeof(msg));
 
 	if (err == -EAGAIN)
-		channel_watch(ch, (unsigned int)socket, EPOLLOUT | EPOLLRDHUP);
+		channel_watch(ch, EPOLLOUT | EPOLLRDHUP);
 	return err;
 }
 

@@ -18,24 +18,17 @@
 #include "base/fd.h"
 #include "service/channel/private.h"
 
-void channel_arm(struct channel *ch, unsigned int socket)
+void channel_arm(struct channel *ch)
 {
-	struct channel_socket *s = &ch->sockets[socket];
 	const bool polled = ch->nr_pollers && ch->state == CHANNEL_READY;
-	struct epoll_event ev = { .events = s->events | (polled ? 0 : EPOLLIN),
-				  .data.u32 = socket };
+	/* .data: the reply thread's CHANNEL_SOCKET */
+	struct epoll_event ev = { .events = ch->events | (polled ? 0 : EPOLLIN) };
 
-	if (s->fd < 0 || s->armed == ev.events)
+	if (ch->fd < 0 || ch->armed == ev.events)
 		return;
 	/* Cannot fail for a descriptor that is in the set. */
-	if (epoll_ctl(ch->epoll_fd, EPOLL_CTL_MOD, s->fd, &ev) == 0)
-		s->armed = ev.events;
-}
-
-void channel_arm_all(struct channel *ch)
-{
-	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++)
-		channel_arm(ch, i);
+	if (epoll_ctl(ch->epoll_fd, EPOLL_CTL_MOD, ch->fd, &ev) == 0)
+		ch->armed = ev.events;
 }
 
 bool channel_poll_begin(struct service *svc)
@@ -46,7 +39,7 @@ bool channel_poll_begin(struct service *svc)
 	pthread_mutex_lock(&ch->lock);
 	ready = ch->state == CHANNEL_READY;
 	if (ready && ch->nr_pollers++ == 0)
-		channel_arm_all(ch);
+		channel_arm(ch);
 	pthread_mutex_unlock(&ch->lock);
 	return ready;
 }
@@ -58,7 +51,7 @@ void channel_poll_end(struct service *svc)
 
 	pthread_mutex_lock(&ch->lock);
 	if (--ch->nr_pollers == 0) {
-		channel_arm_all(ch);
+		channel_arm(ch);
 		send_held = ch->held;
 	}
 	pthread_mutex_unlock(&ch->lock);
@@ -67,14 +60,11 @@ void channel_poll_end(struct service *svc)
 }
 
 /* Under work_lock: only its holder closes sockets. Return: was there anything? */
-static bool poll_socket(struct channel *ch, unsigned int socket)
+static bool poll_socket(struct channel *ch)
 {
 	const uint64_t before = ch->nr_received;
-	int fd;
+	const int fd = READ_ONCE(ch->fd);
 
-	pthread_mutex_lock(&ch->lock);
-	fd = ch->sockets[socket].nr_under_way ? ch->sockets[socket].fd : -1;
-	pthread_mutex_unlock(&ch->lock);
 	/* Its end is the reply thread's to see: epoll tells it of that always. */
 	return fd >= 0 && channel_receive(ch, fd) == 0 && ch->nr_received != before;
 }
@@ -86,9 +76,7 @@ bool channel_poll(struct service *svc)
 
 	if (!READ_ONCE(ch->nr_slots_used) || pthread_mutex_trylock(&ch->work_lock))
 		return false;
-	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX && READ_ONCE(ch->state) == CHANNEL_READY;
-	     i++)
-		found |= READ_ONCE(ch->sockets[i].fd) >= 0 && poll_socket(ch, i);
+	found = READ_ONCE(ch->state) == CHANNEL_READY && poll_socket(ch);
 	if ((found || READ_ONCE(ch->held)) && READ_ONCE(ch->fifo_head))
 		channel_send_queued(ch);
 	pthread_mutex_unlock(&ch->work_lock);

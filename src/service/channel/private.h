@@ -21,7 +21,7 @@
  *   IDLE --attach--> STARTING --INIT answered--> READY --stop--> STOPPING
  *     ^-------------------- end of file, channel_close() ---------'
  *
- * Teardown: state IDLE first, so that nobody enters; then nr_senders falls to 0; then the sockets are closed
+ * Teardown: state IDLE first, so that nobody enters; then nr_senders falls to 0; then the socket is closed
  * and everything that was taken ends with -EIO. Only the reply thread tears down.
  */
 #ifndef FUSEWIRE_SERVICE_CHANNEL_PRIVATE_H
@@ -90,7 +90,7 @@ struct channel_split {
 	bool ended; /* no more parts: error, short part, lost */
 	int error;
 	uint32_t error_part;
-	uint32_t nr_again; /* parts sent to a clone that is gone, to be sent once more */
+	uint32_t nr_again; /* parts that could not be sent, to be tried once more */
 	uint16_t again[CHANNEL_PARTS];
 	uint32_t got[CHANNEL_PARTS];
 };
@@ -102,19 +102,11 @@ struct channel_slot {
 	uint32_t part;
 	uint32_t reply_max;
 	uint16_t next; /* in the hash chain or the free list; CHANNEL_NO_SLOT ends it */
-	uint8_t socket;
 	bool look_ahead;
 	bool sending; /* a thread is inside sendmsg() with it */
 };
 
 #define CHANNEL_NO_SLOT UINT16_MAX
-
-struct channel_socket {
-	int fd; /* -1: none */
-	uint32_t nr_under_way;
-	uint32_t events; /* that epoll shall watch, EPOLLIN aside */
-	uint32_t armed; /* that it watches */
-};
 
 struct channel {
 	struct service svc;
@@ -123,7 +115,7 @@ struct channel {
 	bool thread_runs;
 	int epoll_fd;
 	int wake_fd;
-	int readable_fd; /* an epoll of all sockets that is never disarmed: for a queue thread that waits */
+	int readable_fd; /* an epoll of the socket that is never disarmed: for a queue thread that waits */
 	char *recv_buf; /* reply thread's, CHANNEL_RECV_MAX + header */
 	struct log_ratelimit log_reply, log_send;
 
@@ -132,7 +124,6 @@ struct channel {
 		work_lock; /* held by the reply thread but while it waits; taken before all others */
 
 	uint64_t nr_received; /* messages; under work_lock */
-	bool notifying; /* a notification waits for replies in other sockets; under work_lock */
 
 	pthread_mutex_t dev_lock; /* held while the device is told something; taken before no other */
 	struct device *dev;
@@ -145,8 +136,9 @@ struct channel {
 	unsigned int
 		nr_pollers; /* queue threads that look for replies: nobody is to be woken for them */
 	bool waited_for; /* one of them sleeps on readable_fd: no other has to be woken, too */
-	struct channel_socket sockets[CHANNEL_SOCKETS_MAX];
-	unsigned int nr_sockets;
+	int fd; /* the socket; -1: none */
+	uint32_t events; /* that epoll shall watch on it, EPOLLIN aside */
+	uint32_t armed; /* that it watches */
 	size_t send_max; /* bytes of message that fit the socket */
 	size_t message_max; /* bytes that the daemon's buffer surely holds */
 	uint32_t read_limit; /* bytes that a READ may ask for */
@@ -169,6 +161,7 @@ struct channel {
 	struct channel_item **fifo_tail;
 	bool held; /* its head waits until the daemon has read on, or nobody polls */
 	bool retry_soon; /* no memory for a message: try again in CHANNEL_RETRY_MS */
+	uint64_t retried_ns; /* when a try was last counted */
 	struct channel_split *free_split;
 	struct channel_split splits[CHANNEL_SPLITS];
 
@@ -200,18 +193,16 @@ void slot_remove(struct channel *ch, struct channel_slot *slot, struct channel_s
 void channel_submit(struct service *svc, struct request *req);
 /** channel_send_queued() - send what waits and fits. Context: reply thread, without the lock. */
 void channel_send_queued(struct channel *ch);
+/** channel_retry_soon() - there was no memory: have the reply thread try again in CHANNEL_RETRY_MS. Context: under the lock. */
+void channel_retry_soon(struct channel *ch);
 /** channel_send_plain() - one message of our own. Return: 0 or negative errno. */
 int must_check channel_send_plain(int fd, const void *msg, size_t len);
-/** channel_pick_socket() - index of the socket for the next message, or -1 when all are busy and it @has_reply. Context: under the lock. */
-int channel_pick_socket(const struct channel *ch, bool has_reply);
-/** channel_watch() - set what epoll watches on a socket, beside EPOLLIN. Context: under the lock. */
-void channel_watch(struct channel *ch, unsigned int socket, uint32_t events);
+/** channel_watch() - set what epoll watches on the socket, beside EPOLLIN. Context: under the lock. */
+void channel_watch(struct channel *ch, uint32_t events);
 
 /* poll.c */
-/** channel_arm() - tell epoll what to watch on a socket: EPOLLIN only while no queue thread polls. Context: under the lock. */
-void channel_arm(struct channel *ch, unsigned int socket);
-/** channel_arm_all() - as channel_arm(), after what decides has changed. */
-void channel_arm_all(struct channel *ch);
+/** channel_arm() - tell epoll what to watch on the socket: EPOLLIN only while no queue thread polls. Context: under the lock. */
+void channel_arm(struct channel *ch);
 /** channel_poll_begin() ... channel_wait_end() - struct service_ops. */
 bool channel_poll_begin(struct service *svc);
 bool channel_poll(struct service *svc);
@@ -220,6 +211,11 @@ int channel_wait_begin(struct service *svc);
 void channel_wait_end(struct service *svc);
 /** channel_fifo_append() - Context: under the lock. */
 void channel_fifo_append(struct channel *ch, struct channel_item *item);
+/**
+ * channel_fifo_push_front() - for what is under way: what waits in the fifo may wait for it, for one of the splits for instance.
+ * Context: under the lock.
+ */
+void channel_fifo_push_front(struct channel *ch, struct channel_item *item);
 /** channel_fail() - end a request with an error, or without one if it has no reply. */
 void channel_fail(struct request *req, int error);
 /** channel_has_reply() - does the daemon answer this opcode? */
@@ -275,16 +271,15 @@ void interrupt_slot(const struct channel *ch, const struct channel_slot *slot);
 /* hold.c */
 /**
  * hold_wanted() - is a request to wait, since the daemon has enough to read?
- * @fd: the socket that it would go to
  * @message_bytes: of the request, its data included
  * @reply_bytes: that its reply may have
  *
  * Context: under the lock. Return: true to leave it in the fifo; whoever polls sends it later.
  */
-bool hold_wanted(struct channel *ch, int fd, size_t message_bytes, size_t reply_bytes);
+bool hold_wanted(struct channel *ch, size_t message_bytes, size_t reply_bytes);
 
 /* receive.c */
-/** channel_receive() - take all messages of a socket. Context: reply thread. Return: 0 or -EPIPE at its end. */
+/** channel_receive() - take all messages of the socket. Context: reply thread. Return: 0 or -EPIPE at its end. */
 int must_check channel_receive(struct channel *ch, int fd);
 
 /* channel.c */

@@ -20,10 +20,8 @@
 #define UIO_MAXIOV 1024
 #endif
 
-/* Messages taken from one socket before the others have their turn. */
+/* Messages taken before what waits to be sent has its turn. */
 #define RECEIVE_BATCH 64
-/* Messages taken from another socket before a notification: no more replies are owed. */
-#define RECEIVE_OTHER_MAX CHANNEL_SLOTS
 
 static ssize_t receive_iov(int fd, struct iovec *iov, size_t nr, int flags, bool *ret_cut)
 {
@@ -111,55 +109,12 @@ static void finish_slot(struct channel *ch, const struct channel_slot *slot, int
 	request_reply(slot->req, error, &iov, !error && len ? 1 : 0);
 }
 
-static int receive_one(struct channel *ch, int fd);
-
-/* Another socket than @fd that may hold replies, or -1. Under work_lock: only its holder closes sockets. */
-static int socket_with_replies(struct channel *ch, unsigned int socket, int fd)
-{
-	int other;
-
-	pthread_mutex_lock(&ch->lock);
-	other = ch->sockets[socket].nr_under_way ? ch->sockets[socket].fd : -1;
-	pthread_mutex_unlock(&ch->lock);
-	return other == fd ? -1 : other;
-}
-
-/*
- * A daemon with clones of its device may have replied in one of them before it says in another that the reply is out of date. A
- * kernel, which has one device, hears the reply first. Who ends meanwhile is epoll's to tell.
- */
-static void receive_others(struct channel *ch, int fd)
-{
-	ch->notifying = true;
-	for (unsigned int i = 0; i < CHANNEL_SOCKETS_MAX; i++) {
-		const int other = socket_with_replies(ch, i, fd);
-
-		for (int n = 0; other >= 0 && n < RECEIVE_OTHER_MAX; n++) {
-			if (receive_one(ch, other) <= 0)
-				break;
-		}
-	}
-	ch->notifying = false;
-}
-
-static void handle_notification(struct channel *ch, int fd, const struct fuse_out_header *out,
+static void handle_notification(struct channel *ch, const struct fuse_out_header *out,
 				const char *body, size_t len)
 {
-	autofree char *kept = NULL;
-	bool alone;
-
 	pthread_mutex_lock(&ch->lock);
 	ch->counts.nr_notifications++;
-	alone = ch->nr_sockets == 1;
 	pthread_mutex_unlock(&ch->lock);
-	if (!alone && !ch->notifying) {
-		/* The buffer is for those, too. Without memory it is as if the notification had come earlier. */
-		kept = malloc(len + 1);
-		if (kept) {
-			body = memcpy(kept, body, len);
-			receive_others(ch, fd);
-		}
-	}
 	if (!notify_handle(ch, out, body, len))
 		count_malformed(ch, "notification", 0);
 }
@@ -173,7 +128,7 @@ static bool claim(struct channel *ch, uint64_t unique, struct channel_slot *ret_
 	if (slot)
 		slot_remove(ch, slot, ret_slot);
 	else if (!(unique & 1) && unique != CHANNEL_UNIQUE_INIT)
-		/* Odd ones answer an INTERRUPT; a second INIT was for the clones. */
+		/* Odd ones answer an INTERRUPT. */
 		ch->counts.nr_unknown++;
 	pthread_mutex_unlock(&ch->lock);
 	return slot;
@@ -190,7 +145,7 @@ static bool take_destroy(struct channel *ch)
 	return sent;
 }
 
-static void handle_message(struct channel *ch, int fd, char *buf, size_t n, bool cut)
+static void handle_message(struct channel *ch, char *buf, size_t n, bool cut)
 {
 	struct fuse_out_header out;
 	struct channel_slot slot;
@@ -202,7 +157,7 @@ static void handle_message(struct channel *ch, int fd, char *buf, size_t n, bool
 	}
 	memcpy(&out, buf, sizeof(out));
 	if (!out.unique) {
-		handle_notification(ch, fd, &out, buf + sizeof(out), n - sizeof(out));
+		handle_notification(ch, &out, buf + sizeof(out), n - sizeof(out));
 		return;
 	}
 	if (out.unique == CHANNEL_UNIQUE_DESTROY && take_destroy(ch)) {
@@ -258,7 +213,10 @@ static void receive_direct(struct channel *ch, int fd, const struct channel_slot
 		iov[0].iov_len = CHANNEL_RECV_MAX;
 		got = receive_iov(fd, iov, 1, 0, &cut);
 		if (err) {
-			request_reply(slot->req, -EIO, NULL, 0);
+			iov[0].iov_base = ch->recv_buf + sizeof(out);
+			iov[0].iov_len = n - sizeof(out);
+			request_reply(slot->req, err == -EMSGSIZE && got == (ssize_t)n ? 0 : -EIO,
+				      iov, 1);
 			return;
 		}
 		iov_copy_in(to, nr, 0, ch->recv_buf + sizeof(out), n - sizeof(out));
@@ -323,7 +281,7 @@ static int receive_one(struct channel *ch, int fd)
 		return -EPIPE;
 	if (!n && socket_ended(fd))
 		return -EPIPE;
-	handle_message(ch, fd, ch->recv_buf, (size_t)n, cut);
+	handle_message(ch, ch->recv_buf, (size_t)n, cut);
 	return 1;
 }
 

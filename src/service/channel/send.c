@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/iov.h"
 #include "service/channel/private.h"
@@ -32,10 +33,10 @@ void channel_fail(struct request *req, int error)
 		request_reply_none(req);
 }
 
-void channel_watch(struct channel *ch, unsigned int socket, uint32_t events)
+void channel_watch(struct channel *ch, uint32_t events)
 {
-	ch->sockets[socket].events = events;
-	channel_arm(ch, socket);
+	ch->events = events;
+	channel_arm(ch);
 }
 
 void channel_fifo_append(struct channel *ch, struct channel_item *item)
@@ -57,7 +58,7 @@ static struct channel_item *fifo_take(struct channel *ch)
 	return item;
 }
 
-static void fifo_push_front(struct channel *ch, struct channel_item *item)
+void channel_fifo_push_front(struct channel *ch, struct channel_item *item)
 {
 	item->next = ch->fifo_head;
 	if (!ch->fifo_head)
@@ -113,13 +114,22 @@ static int send_request(struct channel *ch, int fd, struct request *req)
 	struct iovec iov[UIO_MAXIOV];
 	unsigned int nr;
 	const struct iovec *payload = request_payload(req, &nr);
+	int err;
 
-	if (nr > UIO_MAXIOV - 1)
-		return send_bounced(ch, fd, req);
+	if (nr && !request_hold(req))
+		return -ECANCELED;
+	if (nr > UIO_MAXIOV - 1) {
+		err = send_bounced(ch, fd, req);
+		request_let_go(req);
+		return err;
+	}
 	iov[0].iov_base = (void *)(uintptr_t)request_message(req, &iov[0].iov_len);
 	if (nr)
 		memcpy(iov + 1, payload, nr * sizeof(*iov));
-	return send_iov(fd, iov, nr + 1);
+	err = send_iov(fd, iov, nr + 1);
+	if (nr)
+		request_let_go(req);
+	return err;
 }
 
 /* In pieces that the daemon's buffer holds; goes on where it was when the socket was full. */
@@ -139,54 +149,47 @@ static int send_forgets(struct channel_item *item, int fd)
 	return err;
 }
 
-/*
- * Where to send the next message. Once there are clones nobody may read the first socket (libfuse's threads do
- * not), and each clone is read by one thread, which must not have a queue while another is idle: in the kernel
- * all of them share one. So a clone gets one request at a time, and a message without a reply goes to the one that is least
- * busy. Return: index, or -1 when all are busy.
- */
-int channel_pick_socket(const struct channel *ch, bool has_reply)
+static void slot_look_ahead(struct channel *ch, struct channel_slot *slot)
 {
-	int best = -1;
-
-	if (ch->nr_sockets == 1)
-		return 0;
-	for (int i = 1; i < CHANNEL_SOCKETS_MAX; i++) {
-		if (ch->sockets[i].fd >= 0 &&
-		    (best < 0 || ch->sockets[i].nr_under_way < ch->sockets[best].nr_under_way))
-			best = i;
-	}
-	return has_reply && ch->sockets[best].nr_under_way ? -1 : best;
+	slot->look_ahead = true;
+	WRITE_ONCE(ch->nr_look_ahead, ch->nr_look_ahead + 1);
 }
 
-static void slot_place(struct channel *ch, struct channel_slot *slot, int socket, bool look_ahead)
+void channel_retry_soon(struct channel *ch)
 {
-	slot->socket = (uint8_t)socket;
-	slot->look_ahead = look_ahead;
-	ch->sockets[socket].nr_under_way++;
-	if (look_ahead)
-		WRITE_ONCE(ch->nr_look_ahead, ch->nr_look_ahead + 1);
+	WRITE_ONCE(ch->retry_soon, true);
+	/* It may be asleep without a limit, unless it is asking: then it would find itself awake again at once. */
+	if (!pthread_equal(pthread_self(), ch->thread))
+		fd_signal(ch->wake_fd);
+}
+
+/* The fifo is looked at more often than that, with each reply for one: what counts is the time. */
+static bool may_retry(struct channel *ch, struct channel_item *item)
+{
+	const uint64_t now_ns = clock_now_ns();
+
+	if (now_ns - ch->retried_ns >= CHANNEL_RETRY_MS * NSEC_PER_MSEC) {
+		ch->retried_ns = now_ns;
+		item->retries++;
+	}
+	return item->retries <= CHANNEL_RETRIES;
 }
 
 /*
  * A send failed: what now? Return: -EAGAIN to try again later, or -EIO for good.
  * Context: under the lock.
  */
-static int send_failed(struct channel *ch, struct channel_item *item, int socket, int err)
+static int send_failed(struct channel *ch, struct channel_item *item, int err)
 {
-	if (ch->state != CHANNEL_READY)
+	/* The driver does not wait for it any more, and has its memory back: what is there now is not what was meant. */
+	if (ch->state != CHANNEL_READY || err == -ECANCELED)
 		return -EIO;
-	/* A clone that is gone: the reply thread will notice, then another is picked. */
-	if (socket && (err == -EPIPE || err == -ECONNRESET || err == -ENOTCONN))
-		return -EAGAIN;
 	if (err == -EAGAIN) {
-		channel_watch(ch, (unsigned int)socket, EPOLLOUT | EPOLLRDHUP);
+		channel_watch(ch, EPOLLOUT | EPOLLRDHUP);
 		return -EAGAIN;
 	}
-	if ((err == -ENOBUFS || err == -ENOMEM) && item->retries++ < CHANNEL_RETRIES) {
-		/* The reply thread may be asleep without a limit. */
-		WRITE_ONCE(ch->retry_soon, true);
-		fd_signal(ch->wake_fd);
+	if ((err == -ENOBUFS || err == -ENOMEM) && may_retry(ch, item)) {
+		channel_retry_soon(ch);
 		return -EAGAIN;
 	}
 	if (err != -EPIPE && err != -ECONNRESET && log_ratelimit_pass(&ch->log_send))
@@ -205,23 +208,21 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 	const struct fuse_in_header *in = request_header(req);
 	bool has_reply = channel_has_reply(in->opcode);
 	bool in_pieces = limits_cut_forget(ch, req);
-	int socket = channel_pick_socket(ch, has_reply);
 	struct channel_slot *slot = NULL;
 	struct channel_slot unused;
-	int fd, err;
+	const int fd = ch->fd;
+	int err;
 
-	if (socket < 0)
-		return -EBUSY;
-	fd = ch->sockets[socket].fd;
 	if (has_reply) {
 		uint32_t max = (uint32_t)min_of(request_reply_max(req), (size_t)CHANNEL_RECV_MAX);
 
-		if (hold_wanted(ch, fd, in->len, max))
+		if (hold_wanted(ch, in->len, max))
 			return -EBUSY;
 		slot = slot_enter(ch, in->unique, req, max);
 		if (!slot)
 			return -EBUSY;
-		slot_place(ch, slot, socket, max >= CHANNEL_PEEK_MIN && request_is_direct(req));
+		if (max >= CHANNEL_PEEK_MIN && request_is_direct(req))
+			slot_look_ahead(ch, slot);
 	}
 	__atomic_fetch_add(&ch->nr_senders, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&ch->lock);
@@ -239,23 +240,20 @@ static int try_send_request(struct channel *ch, struct channel_item *item)
 	}
 	if (slot)
 		slot_remove(ch, slot, &unused);
-	return send_failed(ch, item, socket, err);
+	return send_failed(ch, item, err);
 }
 
 /* Send one part of a split; as try_send_request(). */
 static int try_send_part(struct channel *ch, struct channel_split *split)
 {
 	uint64_t unique = CHANNEL_UNIQUE_PART + (ch->part_counter++ << 4) % CHANNEL_UNIQUE_OWN;
-	int socket = channel_pick_socket(ch, true);
 	struct channel_slot *slot, unused;
+	const int fd = ch->fd;
 	uint32_t part;
 	char msg[80];
-	int fd, err;
+	int err;
 
-	if (socket < 0)
-		return -EBUSY;
-	fd = ch->sockets[socket].fd;
-	if (hold_wanted(ch, fd, 0, split->part_bytes))
+	if (hold_wanted(ch, 0, split->part_bytes))
 		return -EBUSY;
 	part = split_take_part(split);
 	slot = slot_enter(ch, unique, NULL, split_part_bytes(split, part));
@@ -263,7 +261,7 @@ static int try_send_part(struct channel *ch, struct channel_split *split)
 		split_return_part(split, part);
 		return -EBUSY;
 	}
-	slot_place(ch, slot, socket, true);
+	slot_look_ahead(ch, slot);
 	slot->split = split;
 	slot->part = part;
 	split_message(split, part, unique, msg);
@@ -280,7 +278,7 @@ static int try_send_part(struct channel *ch, struct channel_split *split)
 	}
 	slot_remove(ch, slot, &unused);
 	split_return_part(split, part);
-	return send_failed(ch, &split->item, socket, err);
+	return send_failed(ch, &split->item, err);
 }
 
 /* Send the parts of a split that may be sent. The caller has it in hand (queued); context as try_send_request(). */
@@ -361,11 +359,11 @@ void channel_send_queued(struct channel *ch)
 	pthread_mutex_lock(&ch->lock);
 	WRITE_ONCE(ch->retry_soon, false);
 	WRITE_ONCE(ch->held, false);
-	err = ch->nr_sockets ? notify_send_queued(ch) : 0;
+	err = ch->fd >= 0 ? notify_send_queued(ch) : 0;
 	while (!err && ch->state == CHANNEL_READY && (item = fifo_take(ch))) {
 		err = try_send(ch, &item);
 		if (err == -EAGAIN || err == -EBUSY) {
-			fifo_push_front(ch, item);
+			channel_fifo_push_front(ch, item);
 		} else if (err) {
 			struct request *req = item->req;
 
@@ -375,7 +373,7 @@ void channel_send_queued(struct channel *ch)
 			err = 0;
 		}
 	}
-	for (unsigned int i = 0; err != -EAGAIN && i < CHANNEL_SOCKETS_MAX; i++)
-		channel_watch(ch, i, EPOLLRDHUP);
+	if (err != -EAGAIN)
+		channel_watch(ch, EPOLLRDHUP);
 	pthread_mutex_unlock(&ch->lock);
 }

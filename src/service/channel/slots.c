@@ -84,7 +84,6 @@ void slot_remove(struct channel *ch, struct channel_slot *slot, struct channel_s
 	*ret_copy = *slot;
 	WRITE_ONCE(ch->nr_slots_used, ch->nr_slots_used - 1);
 	ch->reply_bytes -= slot->reply_max + SLOT_OVERHEAD;
-	ch->sockets[slot->socket].nr_under_way--;
 	if (slot->look_ahead)
 		WRITE_ONCE(ch->nr_look_ahead, ch->nr_look_ahead - 1);
 	*slot = (struct channel_slot){ .next = ch->free_slot };

@@ -34,8 +34,7 @@ struct channel_split *split_start(struct channel *ch, const struct channel_item 
 	if (!split->buf)
 		split->buf = malloc(CHANNEL_READ_MAX);
 	if (!split->buf) {
-		WRITE_ONCE(ch->retry_soon, true);
-		fd_signal(ch->wake_fd);
+		channel_retry_soon(ch);
 		return NULL;
 	}
 	total = min_of(total, (size_t)limit * (is_read ? CHANNEL_PARTS : 1));
@@ -125,7 +124,7 @@ bool split_part_done(struct channel *ch, struct channel_split *split, uint32_t p
 	}
 	if (split_next_part(split) && !split->queued) {
 		split->queued = true;
-		channel_fifo_append(ch, &split->item);
+		channel_fifo_push_front(ch, &split->item);
 	}
 	return !split->nr_under_way && !split->queued;
 }

@@ -34,7 +34,7 @@ static ssize_t fill_segments(struct inproc *ip, uint64_t unique, size_t len, fil
 		ret = nr;
 		if (nr > 0) {
 			ret = fn(iov, (unsigned int)nr, arg);
-			request_fill_end(req);
+			request_let_go(req);
 		}
 		reply_return(req, unique);
 	}

@@ -11,6 +11,10 @@
  * the slot without it: by the time that the lock is there the loan may be another request's, or nobody's, which `req` shows. So
  * a loan is never freed, only used again.
  *
+ * A driver that was reset has its memory back, and what it puts there is not what was to be written: then the data are lost, as the
+ * request is. A file that keeps its writer waiting for longer than a queue that stops waits (device_config.drain_ns) may still get some of it:
+ * to hold the memory so long would hold up the driver.
+ *
  * The lock is held while a file is written, which may take long. Others that want it are a reply to the very request whose data
  * are being written, and the end of the service, which waits for handlers anyway. A queue that stops does not wait: an
  * abandoned request keeps its memory.
@@ -53,8 +57,13 @@ void loan_settle(struct request *req)
 	if (loan->req == req) {
 		payload = request_payload(req, &nr);
 		loan->saved = malloc(loan->bytes);
-		if (loan->saved)
+		if (loan->saved && request_hold(req)) {
 			iov_copy_out(loan->saved, payload, nr, 0, loan->bytes);
+			request_let_go(req);
+		} else {
+			free(loan->saved);
+			loan->saved = NULL;
+		}
 		loan->req = NULL;
 	}
 	pthread_mutex_unlock(&loan->lock);
@@ -110,6 +119,18 @@ static void loan_advance(struct inproc_loan *loan, size_t len)
 		loan_clear(loan);
 }
 
+/* The lock's holder: are the data still what they were? Until loan_let_go() they are. */
+static bool loan_hold(struct inproc_loan *loan)
+{
+	return !loan->req || request_hold(loan->req);
+}
+
+static void loan_let_go(struct inproc_loan *loan)
+{
+	if (loan->req)
+		request_let_go(loan->req);
+}
+
 /* The lock's holder. */
 static ssize_t loan_write(struct inproc_loan *loan, int fd, off_t off, size_t len)
 {
@@ -117,8 +138,10 @@ static ssize_t loan_write(struct inproc_loan *loan, int fd, off_t off, size_t le
 	unsigned int nr = loan_segments(loan, iov, min_of(len, loan->bytes - loan->done));
 	ssize_t n;
 
-	if (!nr)
+	if (!nr || !loan_hold(loan))
 		return -EIO;
+	/* A file may keep us waiting. */
+	loan_let_go(loan);
 	if (off < 0)
 		n = writev(fd, iov, (int)nr);
 	else
@@ -156,8 +179,9 @@ ssize_t inproc_loan_read(struct inproc_loan *loan, void *buf, size_t len)
 	pthread_mutex_lock(&loan->lock);
 	len = min_of(len, loan->bytes - loan->done);
 	nr = loan_segments(loan, iov, len);
-	if (nr) {
+	if (nr && loan_hold(loan)) {
 		iov_copy_out(buf, iov, nr, 0, len);
+		loan_let_go(loan);
 		loan_advance(loan, len);
 		n = (ssize_t)len;
 	}

@@ -91,6 +91,7 @@ static ssize_t copy_split_part(const struct inproc *ip, struct request *req,
 	return (ssize_t)iov_copy_in(iov, nr, 0, &msg, sizeof(msg));
 }
 
+/* Return: bytes; -ECANCELED: the driver has the payload's memory back. */
 static ssize_t copy_whole(struct request *req, const struct iovec *iov, unsigned int nr)
 {
 	const struct iovec *payload;
@@ -100,7 +101,12 @@ static ssize_t copy_whole(struct request *req, const struct iovec *iov, unsigned
 
 	iov_copy_in(iov, nr, 0, msg, len);
 	payload = request_payload(req, &nr_payload);
-	copy_segments(iov, nr, len, payload, nr_payload);
+	if (nr_payload) {
+		if (!request_hold(req))
+			return -ECANCELED;
+		copy_segments(iov, nr, len, payload, nr_payload);
+		request_let_go(req);
+	}
 	return (ssize_t)request_header(req)->len;
 }
 
@@ -167,6 +173,10 @@ ssize_t message_copy(struct inproc *ip, struct request *req, const struct iovec 
 		return 0;
 	}
 	len = copy_message(ip, req, iov, nr, loan);
+	if (len < 0) {
+		request_reply(req, (int)len, NULL, 0);
+		return 0;
+	}
 	if (no_reply)
 		request_reply_none(req);
 	else
