@@ -94,14 +94,6 @@ ssize_t fuse_dev_read_loan(struct service *svc, int fd, const struct iovec *iov,
 	return inproc_read_loan(svc, iov, 1, mark_of(fd) & MARK_NONBLOCK, loan);
 }
 
-bool fuse_dev_fail(uint64_t unique)
-{
-	struct fuse_out_header hdr = { .len = sizeof(hdr), .error = -EIO, .unique = unique };
-	struct service *svc = fuse_dev_service();
-
-	return svc && inproc_write(svc, &(struct iovec){ &hdr, sizeof(hdr) }, 1) == sizeof(hdr);
-}
-
 static ssize_t pipe_write_all(int pipe_fd, const char *buf, size_t len)
 {
 	size_t done = 0;

@@ -41,8 +41,6 @@ struct service *fuse_dev_service(void);
 /** fuse_dev_read_loan() - inproc_read_loan() of @svc, fuse_dev_service(), in one segment. A cancellation point. */
 ssize_t fuse_dev_read_loan(struct service *svc, int fd, const struct iovec *iov,
 			   struct inproc_loan *loan);
-/** fuse_dev_fail() - end request @unique with EIO, since the daemon cannot. Return: it waited for a reply; never in the channel. */
-bool fuse_dev_fail(uint64_t unique);
 /** fuse_dev_poll() - the daemon is about to poll @fd, in whatever way. */
 void fuse_dev_poll(int fd);
 /** fuse_dev_closed() - the last descriptor is about to be closed. */

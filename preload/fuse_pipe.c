@@ -30,9 +30,6 @@
 #define HEAD (PAGE - sizeof(struct fuse_out_header))
 /* Segments of one vmsplice(2): libfuse has one or two. */
 #define REFS_MAX 4u
-/* How often, and microseconds in between, who finds another thread inside tries again. */
-#define ENTER_TRIES    200
-#define ENTER_PAUSE_US 500
 
 /* Where what comes behind `buf` is. */
 enum tail {
@@ -53,7 +50,6 @@ struct fuse_pipe {
 	size_t size; /* what libfuse was told; 0: it is a real pipe as yet. Atomic: others look at it first */
 	char *buf; /* HEAD and size, with room for a page in front */
 	size_t start, end; /* of what is in buf */
-	uint64_t unread_unique; /* a request that wants a reply and of which no byte was taken out yet; or 0 */
 	enum tail tail;
 	uint64_t fill_unique;
 	size_t fill_bytes;
@@ -72,21 +68,8 @@ static bool enter(struct fuse_pipe *p)
 	return p && !__atomic_exchange_n(&p->busy, true, __ATOMIC_ACQUIRE);
 }
 
-/* Who closes a pipe with a request in it, or could not get it out, will not answer it, and nobody else can. */
-static void answer_unread(struct fuse_pipe *p)
-{
-	const uint64_t unique = p->unread_unique;
-
-	p->unread_unique = 0;
-	if (fuse_dev_fail(unique))
-		log_warn("libfuse dropped request %llu unread: it ends with an error",
-			 (unsigned long long)unique);
-}
-
 static void forget(struct fuse_pipe *p)
 {
-	if (unlikely(p->unread_unique))
-		answer_unread(p);
 	if (p->tail == TAIL_LOAN)
 		inproc_loan_end(&p->loan);
 	p->tail = TAIL_NONE;
@@ -162,7 +145,6 @@ static void abandon(struct fuse_pipe *p)
 {
 	p->loan = (struct inproc_loan){ .lock = PTHREAD_MUTEX_INITIALIZER };
 	p->tail = TAIL_NONE;
-	p->unread_unique = 0;
 	retire(p);
 	__atomic_store_n(&p->busy, false, __ATOMIC_SEQ_CST);
 }
@@ -246,17 +228,6 @@ void fuse_pipe_dup(int from, int to)
 	pthread_mutex_unlock(&pipes_lock);
 }
 
-/* Another thread is inside for a copy, or for as long as there is no request: the latter is not waited for. */
-static bool enter_soon(struct fuse_pipe *p)
-{
-	for (int i = 0; i < ENTER_TRIES; i++) {
-		if (likely(enter(p)))
-			return true;
-		usleep(ENTER_PAUSE_US);
-	}
-	return false;
-}
-
 /* Return: the pipe, of which the caller is inside; NULL and why not: -EAGAIN, -EBADF, -ENOTSUP. */
 static struct fuse_pipe *enter_fd(int fd, uint8_t end, int *ret_err)
 {
@@ -267,7 +238,7 @@ static struct fuse_pipe *enter_fd(int fd, uint8_t end, int *ret_err)
 	if (!p || unlikely(!READ_ONCE(p->size)))
 		return NULL;
 	*ret_err = -EAGAIN;
-	if (!enter_soon(p))
+	if (!enter(p))
 		return NULL;
 	if (likely(p->size) && likely((marks[fd] & MARK_PIPE_END) == end))
 		return p;
@@ -303,7 +274,6 @@ static void refresh(struct fuse_pipe *p)
 static void consume(struct fuse_pipe *p, size_t len)
 {
 	p->nr_refs = 0;
-	p->unread_unique = 0;
 	p->start += len;
 	if (p->start == p->end)
 		p->start = p->end = HEAD;
@@ -546,17 +516,6 @@ ssize_t fuse_pipe_vmsplice(int fd, const struct iovec *iov, unsigned int nr)
 		      &(struct transfer){ .iov = iov, .nr = nr });
 }
 
-/* Inside: there is a request, and nothing else. */
-static void note_unread(struct fuse_pipe *p)
-{
-	struct fuse_in_header hdr;
-
-	if (p->end - p->start < sizeof(hdr))
-		return;
-	memcpy(&hdr, p->buf + p->start, sizeof(hdr));
-	p->unread_unique = hdr.unique;
-}
-
 static ssize_t receive_inside(struct fuse_pipe *p, const struct transfer *t)
 {
 	struct service *svc = fuse_dev_service();
@@ -570,8 +529,6 @@ static ssize_t receive_inside(struct fuse_pipe *p, const struct transfer *t)
 	if (n > 0) {
 		p->end += (size_t)n - p->loan.bytes;
 		p->tail = p->loan.bytes ? TAIL_LOAN : TAIL_NONE;
-		if (pipe_bytes(p) == (size_t)n)
-			note_unread(p);
 	}
 	return n;
 }

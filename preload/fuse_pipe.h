@@ -18,11 +18,8 @@
  * the moment that libfuse asks for more room than a new pipe has. libfuse shows such a pipe to nobody but the write_buf
  * operation of the file system, which hands it back to libfuse, or reads or splices it. An application's own pipe is never one.
  *
- * Who is inside of an object has `busy`; a second thread waits a moment, and gets EAGAIN then, as from a pipe that does not block:
- * libfuse has a pipe for each thread. A forked child has no thread that is inside of a message: its pipes are real again, and empty.
- *
- * libfuse drops a request that it cannot read from its pipe, and closes the pipe. A driver waits for ever for what nobody answers, so a
- * request that goes with its pipe before a byte of it was read ends with EIO.
+ * Who is inside of an object has `busy`; a second thread gets EAGAIN, as from a pipe that does not block: libfuse has a pipe for
+ * each thread. A forked child has no thread that is inside of a message: its pipes are real again, and empty.
  *
  * Rejected: a real pipe with the header kept beside it, and readv(2) of it into the driver's memory: one copy as well, but twice the
  * system calls, 256 references to pages taken and dropped, and no room for data that do not begin at a page. Raising the limit: it

@@ -29,10 +29,8 @@
 
 /* What the daemon reads next, and what it wrote last. */
 static const char *request;
-static size_t request_bytes; /* 0: it is a string */
 static char reply[4096];
 static size_t reply_bytes;
-static uint64_t failed_unique;
 
 struct service *fuse_dev_service(void)
 {
@@ -47,7 +45,7 @@ ssize_t fuse_dev_read_loan(struct service *svc, int fd, const struct iovec *iov,
 
 ssize_t fuse_dev_read(int fd, const struct iovec *iov, unsigned int nr)
 {
-	size_t len = request_bytes ? request_bytes : strlen(request);
+	size_t len = strlen(request);
 
 	if (iov[0].iov_len < len)
 		return -EIO;
@@ -66,18 +64,9 @@ ssize_t fuse_dev_write(int fd, const struct iovec *iov, unsigned int nr)
 	return hdr.len == reply_bytes ? (ssize_t)reply_bytes : -EINVAL;
 }
 
-bool fuse_dev_fail(uint64_t unique)
-{
-	failed_unique = unique;
-	return true;
-}
-
 static int setup(void **state)
 {
 	static int fds[2];
-
-	failed_unique = 0;
-	request_bytes = 0;
 
 	assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
 	fuse_pipe_made(fds, (const void *)(uintptr_t)setup);
@@ -314,64 +303,6 @@ static void test_vfork(void **state)
 	get(fds[0], 1, "d");
 }
 
-static void receive_request(const int *fds, uint64_t unique)
-{
-	static struct fuse_in_header hdr = { .len = sizeof(hdr), .opcode = FUSE_GETATTR };
-
-	hdr.unique = unique;
-	request = (const char *)&hdr;
-	request_bytes = sizeof(hdr);
-	assert_int_equal(fuse_pipe_receive(fds[1], 3, 65536), sizeof(hdr));
-}
-
-/* Nobody answers what goes with its pipe. */
-static void test_request_dropped(void **state)
-{
-	const int *fds = *state;
-	char c;
-
-	assert_int_equal(fuse_pipe_resize(fds[0], SIZE), SIZE);
-	receive_request(fds, 8);
-	unmark(fds[0]);
-	assert_int_equal(failed_unique, 0);
-	unmark(fds[1]);
-	assert_int_equal(failed_unique, 8);
-	/* What was read is the daemon's to answer, and what is no request is nobody's. */
-	failed_unique = 0;
-	fuse_pipe_made(fds, (const void *)(uintptr_t)setup);
-	assert_int_equal(fuse_pipe_resize(fds[0], SIZE), SIZE);
-	receive_request(fds, 16);
-	assert_int_equal(fuse_pipe_read(fds[0], &(struct iovec){ &c, 1 }, 1), 1);
-	unmark(fds[0]);
-	unmark(fds[1]);
-	assert_int_equal(failed_unique, 0);
-	fuse_pipe_made(fds, (const void *)(uintptr_t)setup);
-	assert_int_equal(fuse_pipe_resize(fds[0], SIZE), SIZE);
-	assert_int_equal(put(fds[1], "0123456789012345678901234567890123456789"), 40);
-	unmark(fds[0]);
-	unmark(fds[1]);
-	assert_int_equal(failed_unique, 0);
-}
-
-/* A child's copy of a pipe drops nothing. */
-static void test_request_and_fork(void **state)
-{
-	const int *fds = *state;
-	int status = -1;
-	pid_t pid;
-
-	assert_int_equal(fuse_pipe_resize(fds[0], SIZE), SIZE);
-	receive_request(fds, 8);
-	pid = fork();
-	if (pid == 0)
-		_exit(failed_unique != 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	unmark(fds[0]);
-	unmark(fds[1]);
-	assert_int_equal(failed_unique, 8);
-}
-
 struct stuck {
 	int pipe;
 	int file;
@@ -429,36 +360,6 @@ static void *count_refusals(void *arg)
 	return (void *)nr;
 }
 
-static void *read_for_a_while(void *arg)
-{
-	const int *fds = arg;
-	char c;
-	uintptr_t nr = 0;
-
-	pthread_barrier_wait(&both);
-	for (int i = 0; i < 100000; i++)
-		nr += fuse_pipe_read(fds[0], &(struct iovec){ &c, 1 }, 1) == 1;
-	return (void *)nr;
-}
-
-/* Who comes while another thread is inside has his turn a moment later, and is not told that there is nothing. */
-static void test_two_threads(void **state)
-{
-	int *fds = *state;
-	void *nr_one, *nr_other;
-	static char text[200000];
-	struct iovec iov = { text, sizeof(text) };
-	pthread_t one;
-
-	assert_int_equal(fuse_pipe_resize(fds[0], SIZE), SIZE);
-	assert_int_equal(fuse_pipe_write(fds[1], &iov, 1), sizeof(text));
-	assert_int_equal(pthread_barrier_init(&both, NULL, 2), 0);
-	assert_int_equal(pthread_create(&one, NULL, read_for_a_while, fds), 0);
-	nr_other = read_for_a_while(fds);
-	assert_int_equal(pthread_join(one, &nr_one), 0);
-	assert_int_equal((uintptr_t)nr_one + (uintptr_t)nr_other, sizeof(text));
-}
-
 /* A pipe that is real is the kernel's to do, whoever else uses it at the moment. */
 static void test_real_from_two_threads(void **state)
 {
@@ -478,20 +379,12 @@ static void test_real_from_two_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_real_at_first),
-		TEST(test_others_pipes),
-		TEST(test_bytes_in_order),
-		TEST(test_full),
-		TEST(test_reply),
-		TEST(test_to_file),
-		TEST(test_duplicates),
-		TEST(test_fork),
-		TEST(test_vfork),
-		TEST(test_real_from_two_threads),
+		TEST(test_real_at_first),  TEST(test_others_pipes),
+		TEST(test_bytes_in_order), TEST(test_full),
+		TEST(test_reply),	   TEST(test_to_file),
+		TEST(test_duplicates),	   TEST(test_fork),
+		TEST(test_vfork),	   TEST(test_real_from_two_threads),
 		TEST(test_cancelled),
-		TEST(test_request_dropped),
-		TEST(test_request_and_fork),
-		TEST(test_two_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
