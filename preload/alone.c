@@ -26,6 +26,9 @@
 #include "virtio/virtq.h"
 #include "worker/gate.h"
 
+/* How long a thread waits for another one's answer to INIT before it reads for itself. */
+#define ALONE_INIT_MS 5000
+
 static struct {
 	struct gate
 		*gate; /* atomic; made at the first read, after the daemon went to the background */
@@ -231,6 +234,13 @@ struct service *alone_service(void)
 	struct worker *worker = gate ? gate_worker(gate) : NULL;
 
 	return worker ? worker_service(worker) : NULL;
+}
+
+void alone_wait_init(void)
+{
+	/* Of a daemon that refuses INIT nothing comes, and its threads end. */
+	for (int ms = 0; !alone_service() && ms < ALONE_INIT_MS; ms++)
+		usleep(1000);
 }
 
 static void begin_poll(struct gate *gate)

@@ -129,6 +129,16 @@ ssize_t fuse_dev_read_pipe(int fd, int pipe_fd, size_t len)
 	return n;
 }
 
+void fuse_dev_wait_init(int fd)
+{
+	if (READ_ONCE(marks[fd]) & MARK_NONBLOCK)
+		return;
+	if (way == FUSE_DEV_ALONE)
+		alone_wait_init();
+	else
+		run_wait_init(fd);
+}
+
 void fuse_dev_poll(int fd)
 {
 	if (way == FUSE_DEV_ALONE)

@@ -41,6 +41,8 @@ struct service *fuse_dev_service(void);
 /** fuse_dev_read_loan() - inproc_read_loan() of @svc, fuse_dev_service(), in one segment. A cancellation point. */
 ssize_t fuse_dev_read_loan(struct service *svc, int fd, const struct iovec *iov,
 			   struct inproc_loan *loan);
+/** fuse_dev_wait_init() - wait until INIT was answered, if @fd is one that waits. A cancellation point. */
+void fuse_dev_wait_init(int fd);
 /** fuse_dev_poll() - the daemon is about to poll @fd, in whatever way. */
 void fuse_dev_poll(int fd);
 /** fuse_dev_closed() - the last descriptor is about to be closed. */
@@ -62,6 +64,8 @@ ssize_t run_read(int fd, const struct iovec *iov, unsigned int nr, bool nonblock
 ssize_t run_write(int fd, const struct iovec *iov, unsigned int nr);
 /** run_write_pipe() - fuse_dev_write_pipe() with FUSE_DEV_RUN. Return: also -ENOTSUP: not served from here, let libc do it. */
 ssize_t run_write_pipe(int pipe_fd, size_t len);
+/** run_wait_init() - fuse_dev_wait_init() with FUSE_DEV_RUN. */
+void run_wait_init(int fd);
 /** run_service() - fuse_dev_service() with FUSE_DEV_RUN. */
 struct service *run_service(void);
 /** run_poll() - fuse_dev_poll() with FUSE_DEV_RUN. */
@@ -83,6 +87,8 @@ ssize_t alone_read(const struct iovec *iov, unsigned int nr, bool nonblock);
 ssize_t alone_write(const struct iovec *iov, unsigned int nr);
 /** alone_write_pipe() - fuse_dev_write_pipe() with FUSE_DEV_ALONE. */
 ssize_t alone_write_pipe(int pipe_fd, size_t len);
+/** alone_wait_init() - fuse_dev_wait_init() with FUSE_DEV_ALONE. */
+void alone_wait_init(void);
 /** alone_service() - fuse_dev_service() with FUSE_DEV_ALONE. */
 struct service *alone_service(void);
 /** alone_poll() - fuse_dev_poll() with FUSE_DEV_ALONE. */

@@ -50,6 +50,7 @@ struct fuse_pipe {
 	size_t size; /* what libfuse was told; 0: it is a real pipe as yet. Atomic: others look at it first */
 	char *buf; /* HEAD and size, with room for a page in front */
 	size_t start, end; /* of what is in buf */
+	bool asked_again; /* libfuse has made up its mind to splice with INIT answered */
 	enum tail tail;
 	uint64_t fill_unique;
 	size_t fill_bytes;
@@ -84,6 +85,7 @@ static void retire(struct fuse_pipe *p)
 	free(p->buf);
 	p->buf = NULL;
 	WRITE_ONCE(p->size, 0);
+	p->asked_again = false;
 	p->idle = true;
 	p->next = idle_pipes;
 	idle_pipes = p;
@@ -519,9 +521,16 @@ ssize_t fuse_pipe_vmsplice(int fd, const struct iovec *iov, unsigned int nr)
 static ssize_t receive_inside(struct fuse_pipe *p, const struct transfer *t)
 {
 	struct service *svc = fuse_dev_service();
-	ssize_t n = begin_append(p, t->len);
 	struct iovec iov;
+	ssize_t n;
 
+	if (unlikely(!p->asked_again)) {
+		if (!svc)
+			fuse_dev_wait_init(t->fd);
+		p->asked_again = true;
+		return -EINTR;
+	}
+	n = begin_append(p, t->len);
 	if (n <= 0)
 		return n;
 	iov = (struct iovec){ p->buf + p->end, (size_t)n };

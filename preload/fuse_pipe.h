@@ -18,6 +18,11 @@
  * the moment that libfuse asks for more room than a new pipe has. libfuse shows such a pipe to nobody but the write_buf
  * operation of the file system, which hands it back to libfuse, or reads or splices it. An application's own pipe is never one.
  *
+ * The first request that libfuse wants to splice into a pipe it does not get, but EINTR, when INIT was answered: it looks again then whether
+ * it wants to splice at all. While one thread handles INIT it says that it does, for a moment, of file systems of which it does not (those
+ * without write_buf). Another thread that meets that moment would get one request in its pipe, read all others, and look for each of
+ * them in the pipe, for fuse_session_receive_buf() of libfuse 3.2 to 3.18 leaves FUSE_BUF_IS_FD set when it reads: the requests are lost.
+ *
  * Who is inside of an object has `busy`; a second thread gets EAGAIN, as from a pipe that does not block: libfuse has a pipe for
  * each thread. A forked child has no thread that is inside of a message: its pipes are real again, and empty.
  *

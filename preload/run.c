@@ -30,6 +30,9 @@
 #include "worker/attach.h"
 #include "worker/worker.h"
 
+/* How often a thread that waits for INIT's answer looks whether it was given. */
+#define RUN_LOOK_MS 20
+
 enum run_state {
 	RUN_NEW,
 	RUN_GREETED, /* HELLO was sent */
@@ -189,11 +192,12 @@ static void take_attach(int socket, const struct iovec *iov, unsigned int nr, si
 	}
 	fuse_dev_keep_buffers();
 	__atomic_store_n(&run.state, RUN_ATTACHED, __ATOMIC_SEQ_CST);
+	/* Before the bytes, which it would take away. */
+	if (__atomic_load_n(&run.polled, __ATOMIC_SEQ_CST))
+		inproc_poll_begin(worker_service(run.worker));
 	waiting = __atomic_load_n(&run.nr_receiving, __ATOMIC_SEQ_CST);
 	while (waiting--)
 		send_byte(run.peer);
-	if (__atomic_load_n(&run.polled, __ATOMIC_SEQ_CST))
-		inproc_poll_begin(worker_service(run.worker));
 }
 
 static void greet(int fd)
@@ -280,11 +284,12 @@ ssize_t run_read(int fd, const struct iovec *iov, unsigned int nr, bool nonblock
 		if (likely(run_state() == RUN_ATTACHED))
 			return inproc_read(worker_service(run.worker), iov, nr, nonblock);
 		n = receive(fd, &msg);
-		if (n == 1)
-			continue;
-		if (n < (ssize_t)sizeof(struct fuse_in_header) ||
-		    sort_out(fd, iov, nr, (size_t)n, fds, take_fds(&msg, fds)))
+		if (n != 1 && (n < (ssize_t)sizeof(struct fuse_in_header) ||
+			       sort_out(fd, iov, nr, (size_t)n, fds, take_fds(&msg, fds))))
 			return n;
+		/* What made it readable was for us: who asks before he reads, a loop that does other things as well, must not be kept here. */
+		if (__atomic_load_n(&run.polled, __ATOMIC_SEQ_CST))
+			return -EINTR;
 	}
 }
 
@@ -303,6 +308,15 @@ ssize_t run_write_pipe(int pipe_fd, size_t len)
 	if (run_state() != RUN_ATTACHED)
 		return -ENOTSUP;
 	return inproc_write_pipe(worker_service(run.worker), pipe_fd, len);
+}
+
+void run_wait_init(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	/* What can be read comes after the answer. */
+	while (run_state() <= RUN_GREETED && REAL(poll)(&p, 1, RUN_LOOK_MS) == 0)
+		continue;
 }
 
 struct service *run_service(void)

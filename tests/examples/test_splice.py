@@ -4,13 +4,14 @@ import contextlib
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
 
-from ways import by_hand, channel, command, inproc, local, needs_fuse, top
+from ways import by_hand, channel, check, command, inproc, local, needs_fuse, served, top
 from mounting import Mount, Process, wait_for
 
 pytestmark = needs_fuse
@@ -144,6 +145,23 @@ def test_pipes_are_played(top):
     assert calls.count("preadv2") >= 4 and calls.count("pwritev") >= 4 - unspliced, trace.read_text()
     # The driver's pages begin elsewhere than the file's: a little remains.
     assert calls.count("pwrite64") <= 1 + unspliced and not set(calls) & {"vmsplice", "splice"}, trace.read_text()
+
+
+def test_init_window(top, monkeypatch):
+    """A thread of libfuse that saw INIT half done: no request of its is lost."""
+    server = "/usr/lib/openssh/sftp-server"
+    sshfs = shutil.which("sshfs")
+    if not sshfs or not os.path.exists(server):
+        pytest.skip("no sshfs, or no sftp-server")
+    ssh = top / "ssh"
+    ssh.write_text(f"#!/bin/sh\nexec {server}\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("LD_PRELOAD", os.environ["INIT_WINDOW"])
+    with served(top, [sshfs, "-f", "-o", f"ssh_command={ssh}", f"user@host:{top}/src"], "always") as socket:
+        monkeypatch.delenv("LD_PRELOAD")
+        # The first that the second thread gets is large.
+        check(os.environ["FUSEWIRE"], "bench", "--rw", "randwrite", "--bs", "64k", "--iodepth", "4", "--size", "8M", "--runtime", "1",
+              "--file", "f", socket)
 
 
 def traced(pid):

@@ -31,6 +31,7 @@
 static const char *request;
 static char reply[4096];
 static size_t reply_bytes;
+static unsigned int nr_waits;
 
 struct service *fuse_dev_service(void)
 {
@@ -62,6 +63,11 @@ ssize_t fuse_dev_write(int fd, const struct iovec *iov, unsigned int nr)
 	memcpy(reply, iov[0].iov_base, reply_bytes);
 	memcpy(&hdr, reply, sizeof(hdr));
 	return hdr.len == reply_bytes ? (ssize_t)reply_bytes : -EINVAL;
+}
+
+void fuse_dev_wait_init(int fd)
+{
+	nr_waits++;
 }
 
 static int setup(void **state)
@@ -144,7 +150,13 @@ static void test_bytes_in_order(void **state)
 	assert_int_equal(fuse_pipe_bytes(fds[0]), 12);
 	get(fds[0], 3, "hel");
 	request = "request";
+	/* libfuse is asked first whether it meant it. */
+	nr_waits = 0;
+	assert_int_equal(fuse_pipe_receive(fds[1], 1000, 1 << 20), -EINTR);
+	assert_int_equal(nr_waits, 1);
+	assert_int_equal(fuse_pipe_bytes(fds[0]), 9);
 	assert_int_equal(fuse_pipe_receive(fds[1], 1000, 1 << 20), 7);
+	assert_int_equal(nr_waits, 1);
 	get(fds[0], 50, "lo, worldrequest");
 	/* The wrong end. */
 	assert_int_equal(put(fds[0], "x"), -EBADF);
