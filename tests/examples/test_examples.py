@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from ways import HAMMER, PROGRAMS, SPLICED, by_hand, channel, check, command, inproc, local, needs_fuse, served, suite_and_load, top
-from mounting import FUSEWIRE, Mount, wait_end, wait_for
+from mounting import FUSEWIRE, Mount, Process, wait_end, wait_for
 
 pytestmark = needs_fuse
 
@@ -144,3 +144,44 @@ def test_wrong_usage(top, words):
         argv += [str(top / "mnt")]
     done = subprocess.run(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, timeout=20)
     assert done.returncode == 2 and words[0] in done.stderr
+
+
+TICKER = """
+import errno, stat, sys, pyfuse3, trio
+class Empty(pyfuse3.Operations):
+    async def getattr(self, inode, ctx=None):
+        if inode != pyfuse3.ROOT_INODE:
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        entry = pyfuse3.EntryAttributes()
+        entry.st_mode, entry.st_ino, entry.st_nlink = stat.S_IFDIR | 0o755, inode, 2
+        return entry
+async def tick():
+    while True:
+        print("tick", file=sys.stderr, flush=True)
+        await trio.sleep(0.1)
+async def main():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tick)
+        await pyfuse3.main()
+        nursery.cancel_scope.cancel()
+pyfuse3.init(Empty(), sys.argv[1], set(pyfuse3.default_options) - {"default_permissions"})
+try:
+    trio.run(main)
+finally:
+    pyfuse3.close(unmount=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["never", "always"])
+def test_event_loop_goes_on(top, way):
+    """A daemon that asks whether there is something before it reads does other things meanwhile, without any request, too."""
+    python = "/usr/bin/python3"
+    if subprocess.run([python, "-c", "import pyfuse3, trio"], stderr=subprocess.DEVNULL, check=False).returncode:
+        pytest.skip("no pyfuse3")
+    with Process(["run", "--in-process", way, "--socket", str(top / "socket"), "--tag", "t"],
+                 ["--", python, "-c", TICKER, str(top / "daemon")]) as device:
+        device.wait_ready()
+        assert wait_for(lambda: "serving tag" in device.text())
+        before = device.text().count("tick")
+        assert wait_for(lambda: device.text().count("tick") >= before + 10, 10), device.text()
+        assert device.end(signal.SIGTERM) == 0, device.text()
