@@ -283,6 +283,58 @@ static void test_split_sequential(void **state)
 	fake_free(req);
 }
 
+/* READs that take long, as many as there is room for and more, keep nothing else from the daemon. */
+static void test_small_beside_large(void **state)
+{
+	struct test *t = *state;
+	const int bytes = 106496;
+	struct fuse_attr_out attr = { 0 };
+	struct request *read[8], *other[8];
+	unsigned int nr_reads = 0;
+	uint64_t unique[8];
+	int ours;
+
+	make_pair(&ours, &t->daemon);
+	assert_int_equal(setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+	assert_int_equal(channel_attach(t->svc, ours, &no_limits), 0);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, t->in.unique, 0, &good_init, sizeof(good_init));
+	wait_count(&t->nr_ready, 1);
+	for (unsigned int i = 0; i < array_size(read); i++) {
+		read[i] = read_of(2 + 2 * i, (uint64_t)i << 20, 32768);
+		fake_submit(t->svc, read[i]);
+	}
+	for (unsigned int i = 0; i < array_size(other); i++) {
+		other[i] = getattr(100 + 2 * i);
+		fake_submit(t->svc, other[i]);
+	}
+	for (unsigned int i = 0; i < array_size(other);) {
+		daemon_receive(t, t->daemon);
+		if (t->in.opcode == FUSE_READ) {
+			assert_true(nr_reads < array_size(read));
+			unique[nr_reads++] = t->in.unique;
+			continue;
+		}
+		assert_int_equal(t->in.unique, 100 + 2 * i);
+		daemon_reply(t->daemon, 100 + 2 * i, 0, &attr, sizeof(attr));
+		assert_int_equal(fake_wait(other[i]), 0);
+		fake_free(other[i++]);
+	}
+	assert_true(nr_reads > 0 && nr_reads < array_size(read));
+	for (unsigned int i = 0; i < array_size(read); i++) {
+		if (i >= nr_reads) {
+			daemon_receive(t, t->daemon);
+			unique[nr_reads++] = t->in.unique;
+		}
+		assert_int_equal(unique[i], 2 + 2 * i);
+		fill(t->buf, (uint64_t)i << 20, 32768);
+		daemon_reply(t->daemon, unique[i], 0, t->buf, 32768);
+		assert_int_equal(fake_wait(read[i]), 0);
+		check_pattern(read[i]->body, (uint64_t)i << 20, 32768);
+		fake_free(read[i]);
+	}
+}
+
 /* More splits than there is room for, answered in the order in which they come. */
 static void many_splits(struct test *t)
 {
@@ -351,7 +403,10 @@ static void test_interrupt(void **state)
 	daemon_receive(t, t->daemon);
 	t->svc->ops->interrupt(t->svc, 2);
 	expect_interrupt(t, t->daemon, 2);
+	/* Not yet, says the daemon. */
 	daemon_reply(t->daemon, 3, -EAGAIN, NULL, 0);
+	expect_interrupt(t, t->daemon, 2);
+	daemon_reply(t->daemon, 3, -ENOSYS, NULL, 0);
 	daemon_reply(t->daemon, 2, 0, &attr, sizeof(attr));
 	assert_int_equal(fake_wait(req), 0);
 	fake_free(req);
@@ -426,6 +481,7 @@ int main(void)
 		T(test_not_split_at_limit),
 		T(test_split_sequential),
 		T(test_many_splits),
+		T(test_small_beside_large),
 		T(test_many_splits_sequential),
 		T(test_interrupt),
 		T(test_interrupt_waiting),

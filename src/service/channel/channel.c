@@ -133,38 +133,45 @@ static bool lose_one_slot(struct channel *ch)
 	return found;
 }
 
-static void lose_fifo(struct channel *ch)
+static void lose_item(struct channel *ch, struct channel_item *item)
 {
-	struct channel_item *item;
+	struct channel_split *split;
+	bool over;
+
+	if (!item->is_split) {
+		channel_fail(item->req, -EIO);
+		return;
+	}
+	split = container_of(item, struct channel_split, item);
+	pthread_mutex_lock(&ch->lock);
+	split->queued = false;
+	split->nr_again = 0;
+	split->ended = true;
+	split->error = -EIO;
+	split->error_part = 0;
+	over = !split->nr_under_way;
+	pthread_mutex_unlock(&ch->lock);
+	if (over)
+		split_finish(ch, split);
+}
+
+static void lose_fifos(struct channel *ch)
+{
+	struct channel_item *items[FIFO_NR];
 
 	pthread_mutex_lock(&ch->lock);
-	item = ch->fifo_head;
-	ch->fifo_head = NULL;
-	ch->fifo_tail = &ch->fifo_head;
+	for (int i = 0; i < FIFO_NR; i++)
+		items[i] = ch->fifos[i].head;
+	fifo_init(ch);
 	WRITE_ONCE(ch->held, false);
 	pthread_mutex_unlock(&ch->lock);
-	while (item) {
-		struct channel_item *next = item->next;
+	for (int i = 0; i < FIFO_NR; i++) {
+		while (items[i]) {
+			struct channel_item *item = items[i];
 
-		if (item->is_split) {
-			struct channel_split *split =
-				container_of(item, struct channel_split, item);
-			bool over;
-
-			pthread_mutex_lock(&ch->lock);
-			split->queued = false;
-			split->nr_again = 0;
-			split->ended = true;
-			split->error = -EIO;
-			split->error_part = 0;
-			over = !split->nr_under_way;
-			pthread_mutex_unlock(&ch->lock);
-			if (over)
-				split_finish(ch, split);
-		} else {
-			channel_fail(item->req, -EIO);
+			items[i] = item->next;
+			lose_item(ch, item);
 		}
-		item = next;
 	}
 }
 
@@ -198,7 +205,7 @@ static void channel_teardown(struct channel *ch, const char *why)
 	if (before == CHANNEL_IDLE)
 		return;
 	channel_wait_senders(ch);
-	lose_fifo(ch);
+	lose_fifos(ch);
 	while (lose_one_slot(ch))
 		continue;
 	pthread_mutex_lock(&ch->lock);
@@ -236,7 +243,7 @@ static bool channel_housekeeping(struct channel *ch)
 	pthread_mutex_lock(&ch->lock);
 	close_wanted = ch->close_wanted;
 	free_wanted = ch->free_wanted;
-	queued = ch->fifo_head || ch->nr_retrieves;
+	queued = !fifo_is_empty(ch) || ch->nr_retrieves;
 	pthread_mutex_unlock(&ch->lock);
 	if (close_wanted || free_wanted)
 		channel_teardown(ch, NULL);
@@ -277,7 +284,7 @@ static void channel_drop_requests(struct service *svc)
 		WRITE_ONCE(ch->state, CHANNEL_STOPPING);
 	pthread_mutex_unlock(&ch->lock);
 	channel_wait_senders(ch);
-	lose_fifo(ch);
+	lose_fifos(ch);
 	while (lose_one_slot(ch))
 		continue;
 	pthread_mutex_lock(&ch->lock);
@@ -556,7 +563,7 @@ int channel_new(struct service **ret_svc, const struct channel_config *config)
 	pthread_mutex_init(&ch->work_lock, NULL);
 	pthread_mutex_init(&ch->bounce_lock, NULL);
 	pthread_mutex_init(&ch->dev_lock, NULL);
-	ch->fifo_tail = &ch->fifo_head;
+	fifo_init(ch);
 	slot_init(ch);
 	ch->fd = -1;
 	for (unsigned int i = 0; i < CHANNEL_SPLITS; i++) {

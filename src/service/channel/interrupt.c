@@ -2,9 +2,11 @@
 /*
  * INTERRUPTs: of what the daemon has, or is given later.
  *
- * As in a kernel, a daemon never hears of a request that it has not been given. Of one that still waits in the fifo it is
+ * As in a kernel, a daemon never hears of a request that it has not been given. Of one that still waits it is
  * told right after the request.
  */
+#include <errno.h>
+
 #include "service/channel/private.h"
 
 /* Best effort, and short: under the lock, so that the socket stays. */
@@ -20,6 +22,20 @@ void interrupt_slot(const struct channel *ch, const struct channel_slot *slot)
 
 	if (channel_send_plain(ch->fd, &msg, sizeof(msg)) < 0)
 		log_debug("an interrupt was not sent");
+}
+
+void interrupt_answered(struct channel *ch, uint64_t unique, int error)
+{
+	const struct channel_slot *slot;
+
+	/* Not yet: another thread of the daemon's has not read the request itself. As a kernel does, we say it again. */
+	if (error != -EAGAIN)
+		return;
+	pthread_mutex_lock(&ch->lock);
+	slot = ch->state == CHANNEL_READY ? slot_find(ch, unique & ~UINT64_C(1)) : NULL;
+	if (slot)
+		interrupt_slot(ch, slot);
+	pthread_mutex_unlock(&ch->lock);
 }
 
 /* The daemon knows a READ's parts by other numbers. */
@@ -52,9 +68,11 @@ void channel_interrupt(struct service *svc, uint64_t unique)
 	struct channel *ch = channel_of(svc);
 
 	pthread_mutex_lock(&ch->lock);
-	for (struct channel_item *item = ch->fifo_head; item; item = item->next) {
-		if (request_header(item->req)->unique == unique)
-			item->interrupted = true;
+	for (int i = 0; i < FIFO_NR; i++) {
+		for (struct channel_item *item = ch->fifos[i].head; item; item = item->next) {
+			if (request_header(item->req)->unique == unique)
+				item->interrupted = true;
+		}
 	}
 	interrupt_sent(ch, unique);
 	pthread_mutex_unlock(&ch->lock);

@@ -77,7 +77,7 @@ bool channel_poll(struct service *svc)
 	if (!READ_ONCE(ch->nr_slots_used) || pthread_mutex_trylock(&ch->work_lock))
 		return false;
 	found = READ_ONCE(ch->state) == CHANNEL_READY && poll_socket(ch);
-	if ((found || READ_ONCE(ch->held)) && READ_ONCE(ch->fifo_head))
+	if ((found || READ_ONCE(ch->held)) && !fifo_is_empty(ch))
 		channel_send_queued(ch);
 	pthread_mutex_unlock(&ch->work_lock);
 	return found;

@@ -5,7 +5,7 @@
  * Theory of operation
  * -------------------
  * Queue threads send: a request's message goes into the socket at once, by sendmsg() from where it lies. One
- * reply thread receives, and sends what could not be sent at once (`fifo`).
+ * reply thread receives, and sends what could not be sent at once (`fifos`).
  *
  * A *slot* is one message that the daemon owes a reply to. Slots are found by unique, in a hash table of our own. Who takes
  * a slot out of the table (under the lock) owns the request and ends it: a second reply finds nothing. So a
@@ -46,6 +46,9 @@
 #define CHANNEL_PARTS  256
 /* From this size on, READ data are received where they belong; below, a copy costs less than a look ahead. */
 #define CHANNEL_PEEK_MIN (32u << 10)
+/* Replies up to this size, so many of them, find room whatever large ones are under way. */
+#define CHANNEL_SMALL_REPLY 8192u
+#define CHANNEL_SMALL_NR    8u
 /* One piece of a BATCH_FORGET; every daemon's buffer holds as much (FUSE_MIN_READ_BUFFER). */
 #define CHANNEL_FORGET_BYTES 8192
 /* How often and how long apart to try when the kernel has no memory for a message. */
@@ -71,9 +74,22 @@ struct channel_item {
 	struct request *req;
 	bool is_split;
 	bool is_long; /* a READ above the limit: needs a split */
+	bool is_large; /* waits for room for its reply, maybe long */
 	bool interrupted; /* while it waited: an INTERRUPT follows it */
 	uint16_t retries;
 	uint32_t nr_forgotten; /* entries of a BATCH_FORGET that were sent */
+};
+
+/* Its requests in the order in which they came; fifo.c. */
+struct channel_fifo {
+	struct channel_item *head;
+	struct channel_item **tail;
+};
+
+enum {
+	FIFO_SMALL,
+	FIFO_LARGE,
+	FIFO_NR
 };
 
 struct channel_split {
@@ -153,12 +169,12 @@ struct channel {
 	unsigned int nr_slots_used;
 	unsigned int nr_look_ahead;
 	size_t reply_bytes; /* that may come for slots in use */
+	unsigned int nr_small, nr_large; /* slots in use, by the size of their replies */
 	size_t reply_bytes_max; /* beyond which nothing is sent */
 
 	struct fuse_notify_retrieve_out retrieves[CHANNEL_RETRIEVES];
 	unsigned int nr_retrieves;
-	struct channel_item *fifo_head;
-	struct channel_item **fifo_tail;
+	struct channel_fifo fifos[FIFO_NR];
 	bool held; /* its head waits until the daemon has read on, or nobody polls */
 	bool retry_soon; /* no memory for a message: try again in CHANNEL_RETRY_MS */
 	uint64_t retried_ns; /* when a try was last counted */
@@ -200,6 +216,20 @@ int must_check channel_send_plain(int fd, const void *msg, size_t len);
 /** channel_watch() - set what epoll watches on the socket, beside EPOLLIN. Context: under the lock. */
 void channel_watch(struct channel *ch, uint32_t events);
 
+/* fifo.c; under the lock */
+/** fifo_init() - both are empty. */
+void fifo_init(struct channel *ch);
+/** fifo_is_empty() - does nothing wait? Context: any. */
+bool fifo_is_empty(const struct channel *ch);
+/** fifo_blocks() - does something wait that came before @item and comes first? */
+bool fifo_blocks(struct channel *ch, const struct channel_item *item);
+/** fifo_append() - it waits behind all of its kind. */
+void fifo_append(struct channel *ch, struct channel_item *item);
+/** fifo_push_front() - for what is under way: what waits may wait for it, for one of the splits for instance. */
+void fifo_push_front(struct channel *ch, struct channel_item *item);
+/** fifo_take() - the first, or NULL. */
+struct channel_item *fifo_take(struct channel_fifo *fifo);
+
 /* poll.c */
 /** channel_arm() - tell epoll what to watch on the socket: EPOLLIN only while no queue thread polls. Context: under the lock. */
 void channel_arm(struct channel *ch);
@@ -209,13 +239,6 @@ bool channel_poll(struct service *svc);
 void channel_poll_end(struct service *svc);
 int channel_wait_begin(struct service *svc);
 void channel_wait_end(struct service *svc);
-/** channel_fifo_append() - Context: under the lock. */
-void channel_fifo_append(struct channel *ch, struct channel_item *item);
-/**
- * channel_fifo_push_front() - for what is under way: what waits in the fifo may wait for it, for one of the splits for instance.
- * Context: under the lock.
- */
-void channel_fifo_push_front(struct channel *ch, struct channel_item *item);
 /** channel_fail() - end a request with an error, or without one if it has no reply. */
 void channel_fail(struct request *req, int error);
 /** channel_has_reply() - does the daemon answer this opcode? */
@@ -265,6 +288,8 @@ int notify_send_queued(struct channel *ch);
 /* interrupt.c */
 /** channel_interrupt() - struct service_ops. */
 void channel_interrupt(struct service *svc, uint64_t unique);
+/** interrupt_answered() - @unique, odd, is that of an INTERRUPT. Context: reply thread, without the lock. */
+void interrupt_answered(struct channel *ch, uint64_t unique, int error);
 /** interrupt_slot() - an INTERRUPT for a message that was sent. Context: under the lock. */
 void interrupt_slot(const struct channel *ch, const struct channel_slot *slot);
 

@@ -127,8 +127,7 @@ static bool claim(struct channel *ch, uint64_t unique, struct channel_slot *ret_
 	slot = slot_find_sent(ch, unique);
 	if (slot)
 		slot_remove(ch, slot, ret_slot);
-	else if (!(unique & 1) && unique != CHANNEL_UNIQUE_INIT)
-		/* Odd ones answer an INTERRUPT. */
+	else if (unique != CHANNEL_UNIQUE_INIT)
 		ch->counts.nr_unknown++;
 	pthread_mutex_unlock(&ch->lock);
 	return slot;
@@ -164,8 +163,12 @@ static void handle_message(struct channel *ch, char *buf, size_t n, bool cut)
 		ch->config.events.stopped(ch->config.ctx);
 		return;
 	}
+	if (out.unique & 1) {
+		interrupt_answered(ch, out.unique, out.error);
+		return;
+	}
 	if (!claim(ch, out.unique, &slot)) {
-		if (!(out.unique & 1) && log_ratelimit_pass(&ch->log_reply))
+		if (log_ratelimit_pass(&ch->log_reply))
 			log_warn("the daemon answered what it was not asked (unique %llu)",
 				 (unsigned long long)out.unique);
 		return;

@@ -39,33 +39,6 @@ void channel_watch(struct channel *ch, uint32_t events)
 	channel_arm(ch);
 }
 
-void channel_fifo_append(struct channel *ch, struct channel_item *item)
-{
-	item->next = NULL;
-	*ch->fifo_tail = item;
-	ch->fifo_tail = &item->next;
-}
-
-static struct channel_item *fifo_take(struct channel *ch)
-{
-	struct channel_item *item = ch->fifo_head;
-
-	if (item) {
-		ch->fifo_head = item->next;
-		if (!ch->fifo_head)
-			ch->fifo_tail = &ch->fifo_head;
-	}
-	return item;
-}
-
-void channel_fifo_push_front(struct channel *ch, struct channel_item *item)
-{
-	item->next = ch->fifo_head;
-	if (!ch->fifo_head)
-		ch->fifo_tail = &item->next;
-	ch->fifo_head = item;
-}
-
 int channel_send_plain(int fd, const void *msg, size_t len)
 {
 	ssize_t n;
@@ -301,6 +274,15 @@ static int try_send_split(struct channel *ch, struct channel_split *split)
 	return 0;
 }
 
+/* Its reply may need more room than there is for a while. */
+static bool reply_is_large(const struct channel_item *item)
+{
+	const uint32_t opcode = request_header(item->req)->opcode;
+
+	return item->is_long ||
+	       (channel_has_reply(opcode) && request_reply_max(item->req) > CHANNEL_SMALL_REPLY);
+}
+
 static int try_send(struct channel *ch, struct channel_item **item)
 {
 	struct channel_split *split;
@@ -340,10 +322,11 @@ void channel_submit(struct service *svc, struct request *req)
 		err = limits_check(ch, req);
 	if (!err) {
 		item->is_long = request_is_long(ch, req);
-		err = ch->fifo_head ? -EBUSY : try_send(ch, &item);
+		item->is_large = reply_is_large(item);
+		err = fifo_blocks(ch, item) ? -EBUSY : try_send(ch, &item);
 	}
 	if (err == -EAGAIN || err == -EBUSY) {
-		channel_fifo_append(ch, item);
+		fifo_append(ch, item);
 		err = 0;
 	}
 	pthread_mutex_unlock(&ch->lock);
@@ -351,19 +334,16 @@ void channel_submit(struct service *svc, struct request *req)
 		channel_fail(req, err);
 }
 
-void channel_send_queued(struct channel *ch)
+/* Context: under the lock, which is dropped now and then. Return: 0: nothing waits any more; -EAGAIN: the socket is full; -EBUSY. */
+static int send_fifo(struct channel *ch, struct channel_fifo *fifo)
 {
 	struct channel_item *item;
-	int err;
+	int err = 0;
 
-	pthread_mutex_lock(&ch->lock);
-	WRITE_ONCE(ch->retry_soon, false);
-	WRITE_ONCE(ch->held, false);
-	err = ch->fd >= 0 ? notify_send_queued(ch) : 0;
-	while (!err && ch->state == CHANNEL_READY && (item = fifo_take(ch))) {
+	while (!err && ch->state == CHANNEL_READY && (item = fifo_take(fifo))) {
 		err = try_send(ch, &item);
 		if (err == -EAGAIN || err == -EBUSY) {
-			channel_fifo_push_front(ch, item);
+			fifo_push_front(ch, item);
 		} else if (err) {
 			struct request *req = item->req;
 
@@ -373,6 +353,19 @@ void channel_send_queued(struct channel *ch)
 			err = 0;
 		}
 	}
+	return err;
+}
+
+void channel_send_queued(struct channel *ch)
+{
+	int err;
+
+	pthread_mutex_lock(&ch->lock);
+	WRITE_ONCE(ch->retry_soon, false);
+	WRITE_ONCE(ch->held, false);
+	err = ch->fd >= 0 ? notify_send_queued(ch) : 0;
+	for (int i = 0; err != -EAGAIN && i < FIFO_NR; i++)
+		err = send_fifo(ch, &ch->fifos[i]);
 	if (err != -EAGAIN)
 		channel_watch(ch, EPOLLRDHUP);
 	pthread_mutex_unlock(&ch->lock);

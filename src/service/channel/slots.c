@@ -23,6 +23,21 @@ void slot_init(struct channel *ch)
 	ch->free_slot = 0;
 }
 
+static unsigned int *count_of(struct channel *ch, uint32_t reply_max)
+{
+	return reply_max > CHANNEL_SMALL_REPLY ? &ch->nr_large : &ch->nr_small;
+}
+
+/* A quarter is left to small replies, of which there are a few at least; of large ones one at least, however large. */
+static bool has_room(const struct channel *ch, uint32_t reply_max)
+{
+	const size_t bytes = ch->reply_bytes + reply_max + SLOT_OVERHEAD;
+
+	if (reply_max > CHANNEL_SMALL_REPLY)
+		return !ch->nr_large || bytes <= ch->reply_bytes_max / 4 * 3;
+	return ch->nr_small < CHANNEL_SMALL_NR || bytes <= ch->reply_bytes_max;
+}
+
 struct channel_slot *slot_enter(struct channel *ch, uint64_t unique, struct request *req,
 				uint32_t reply_max)
 {
@@ -32,8 +47,7 @@ struct channel_slot *slot_enter(struct channel *ch, uint64_t unique, struct requ
 
 	if (index == CHANNEL_NO_SLOT)
 		return NULL;
-	/* One message at least, however large. */
-	if (ch->nr_slots_used && ch->reply_bytes + reply_max + SLOT_OVERHEAD > ch->reply_bytes_max)
+	if (!has_room(ch, reply_max))
 		return NULL;
 	s = &ch->slots[index];
 	ch->free_slot = s->next;
@@ -47,6 +61,7 @@ struct channel_slot *slot_enter(struct channel *ch, uint64_t unique, struct requ
 	ch->hash[h] = index;
 	WRITE_ONCE(ch->nr_slots_used, ch->nr_slots_used + 1);
 	ch->reply_bytes += reply_max + SLOT_OVERHEAD;
+	(*count_of(ch, reply_max))++;
 	return s;
 }
 
@@ -84,6 +99,7 @@ void slot_remove(struct channel *ch, struct channel_slot *slot, struct channel_s
 	*ret_copy = *slot;
 	WRITE_ONCE(ch->nr_slots_used, ch->nr_slots_used - 1);
 	ch->reply_bytes -= slot->reply_max + SLOT_OVERHEAD;
+	(*count_of(ch, slot->reply_max))--;
 	if (slot->look_ahead)
 		WRITE_ONCE(ch->nr_look_ahead, ch->nr_look_ahead - 1);
 	*slot = (struct channel_slot){ .next = ch->free_slot };

@@ -124,7 +124,7 @@ bool split_part_done(struct channel *ch, struct channel_split *split, uint32_t p
 	}
 	if (split_next_part(split) && !split->queued) {
 		split->queued = true;
-		channel_fifo_push_front(ch, &split->item);
+		fifo_push_front(ch, &split->item);
 	}
 	return !split->nr_under_way && !split->queued;
 }
@@ -161,7 +161,7 @@ void split_finish(struct channel *ch, struct channel_split *split)
 	split->next_free = ch->free_split;
 	ch->free_split = split;
 	/* Somebody may wait for it, and the reply thread for nothing. */
-	if (ch->fifo_head)
+	if (!fifo_is_empty(ch))
 		fd_signal(ch->wake_fd);
 	pthread_mutex_unlock(&ch->lock);
 }
