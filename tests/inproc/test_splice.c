@@ -350,29 +350,64 @@ static void test_loan_writer_cancelled(void **state)
 	usleep(10000);
 	assert_int_equal(pthread_cancel(thread), 0);
 	assert_int_equal(pthread_join(thread, NULL), 0);
-	device_reset(d->rig->dev);
+	assert_int_equal(inproc_loan_read(&d->loan, data, WRITE_BYTES - 1), WRITE_BYTES - 1);
+	check_bytes(data, 0, WRITE_BYTES - 1);
 	rig_free(d->rig);
 	d->rig = NULL;
-	assert_int_equal(inproc_loan_read(&d->loan, data, WRITE_BYTES), WRITE_BYTES);
-	check_bytes(data, 0, WRITE_BYTES);
 	close(full[0]);
 	close(full[1]);
 }
 
-/* The driver, then the whole device, goes away: the data stay. */
-static void test_loan_outlives_the_device(void **state)
+/*
+ * The driver is reset and uses its memory for something else: nothing of that is written. Then the whole device goes away, and the loan
+ * is still there to be asked.
+ */
+static void test_loan_and_reset(void **state)
 {
 	struct daemon *d = *state;
+	const off_t end = lseek(d->file, 0, SEEK_END);
 	uint8_t data[WRITE_BYTES];
 
 	write_begin(d, WRITE_BYTES);
-	device_reset(d->rig->dev);
 	assert_int_equal(inproc_loan_read(&d->loan, data, 100), 100);
 	check_bytes(data, 0, 100);
+	device_reset(d->rig->dev);
+	memset(rig_slot(d->rig, 0)->msg, 0x55, RIG_SLOT_REPLY);
+	assert_int_equal(inproc_loan_read(&d->loan, data, 100), -EIO);
+	assert_int_equal(inproc_loan_write(&d->loan, d->file, end, 1000), -EIO);
 	rig_free(d->rig);
 	d->rig = NULL;
-	assert_int_equal(inproc_loan_read(&d->loan, data, WRITE_BYTES), WRITE_BYTES - 100);
-	check_bytes(data, 100, WRITE_BYTES - 100);
+	assert_int_equal(inproc_loan_read(&d->loan, data, 100), -EIO);
+	assert_int_equal(inproc_loan_write(&d->loan, d->file, end, 1000), -EIO);
+	assert_int_equal(lseek(d->file, 0, SEEK_END), end);
+}
+
+/* The same, before the daemon comes to read the request: it never sees it. */
+static void test_write_after_reset(void **state)
+{
+	struct daemon *d = *state;
+	const struct {
+		struct fuse_write_in in;
+		uint8_t data[96];
+	} args = { .in = { .fh = d->fh, .size = sizeof(args.data) } };
+	struct iovec iov = { d->msg, sizeof(d->msg) };
+	struct fuse_in_header hdr;
+	ssize_t n;
+
+	rig_send(d->rig, 1, rig_slot(d->rig, 0), FUSE_WRITE, d->node, &args, sizeof(args),
+		 sizeof(struct fuse_write_out));
+	/* The guard takes it, since nobody reads. */
+	inproc_poll_begin(d->svc);
+	usleep(200000);
+	device_reset(d->rig->dev);
+	memset(rig_slot(d->rig, 0)->msg, 0x55, RIG_SLOT_REPLY);
+	while ((n = inproc_read(d->svc, &iov, 1, true)) != -EAGAIN) {
+		if (n == -EINTR)
+			continue;
+		assert_true(n >= (ssize_t)sizeof(hdr));
+		memcpy(&hdr, d->msg, sizeof(hdr));
+		assert_int_not_equal(hdr.opcode, FUSE_WRITE);
+	}
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -387,7 +422,8 @@ int main(void)
 		TEST(test_loan),
 		TEST(test_small_write_is_copied),
 		TEST(test_reply_before_the_data),
-		TEST(test_loan_outlives_the_device),
+		TEST(test_loan_and_reset),
+		TEST(test_write_after_reset),
 		TEST(test_loan_writer_cancelled),
 	};
 
