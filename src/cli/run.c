@@ -41,11 +41,13 @@
 /* A daemon that lived so long was well: the next pause is short again. */
 #define RUN_LIVED_NS (10 * NSEC_PER_SEC)
 /*
- * --stop-timeout, all in all: a third for the answer to DESTROY, a third to end then, and the rest after SIGTERM.
- * What a daemon does at its end may be long (it uploads what it holds), and is cut by SIGKILL.
+ * --stop-timeout, all in all. What a daemon does at its end may be long (it uploads what it holds): its answer to DESTROY has at
+ * most a third, and all that is left is its own. SIGTERM ends many daemons at once, and comes late: in the last third of what is
+ * left, and not earlier than RUN_TERM_NS before SIGKILL.
  */
 #define RUN_STOP_SECONDS 90
 #define RUN_STOP_PARTS	 3
+#define RUN_TERM_NS	 (10 * NSEC_PER_SEC)
 /* A daemon that unmounts at its own end closes its device first: who still holds it then was unmounted by somebody. */
 #define RUN_UNMOUNTED_NS (500 * NSEC_PER_MSEC)
 /* What a daemon may take after SIGTERM until its socket is closed under it. */
@@ -68,7 +70,8 @@ enum run_option {
 };
 
 /*
- * @part_ns: how long one step of stopping may take
+ * @stop_ns: how long stopping may take
+ * @kill_ns: while stopping: when that is over, on clock_now_ns()
  * @events: bits of enum run_event, set by other threads
  * @attached: a socket was handed to the channel and not reported lost
  * @inproc: NULL where nothing is served in-process
@@ -82,7 +85,8 @@ struct run {
 	bool restart;
 	enum launch_placeholder placeholder;
 	enum run_inproc_mode in_process;
-	uint64_t part_ns;
+	uint64_t stop_ns;
+	uint64_t kill_ns;
 	struct serve *serve;
 	struct service *svc;
 	struct launch *launch;
@@ -121,7 +125,7 @@ static void run_help(void)
 	       "Serves the FUSE file system that COMMAND would mount. The mount point named there\n"
 	       "is not touched. Ends with the daemon and its exit status; SIGTERM unmounts.\n\n"
 	       "  --restart              start COMMAND anew when the daemon dies\n"
-	       "  --stop-timeout N       end the daemon by SIGKILL N s after SIGTERM (default 90)\n"
+	       "  --stop-timeout N       kill the daemon N s after SIGTERM to us (default 90)\n"
 	       "  --placeholder WHEN     auto, always or never: let COMMAND find a file system on "
 	       "its\n"
 	       "                         mount point, in mounts of its own (default auto)\n"
@@ -321,9 +325,24 @@ static int run_serve(struct run *r)
 	return 0;
 }
 
+/* All shall be gone in @left_ns. */
+static void run_finish(struct run *r, uint64_t left_ns, bool terminate)
+{
+	uint64_t term_ns = min_of(left_ns / RUN_STOP_PARTS, RUN_TERM_NS);
+
+	launch_finish(r->launch, left_ns - term_ns, term_ns, terminate);
+}
+
+static void run_set_stopping(struct run *r)
+{
+	if (!r->stopping)
+		r->kill_ns = clock_now_ns() + r->stop_ns;
+	r->stopping = true;
+}
+
 static void run_stop(struct run *r)
 {
-	r->stopping = true;
+	run_set_stopping(r);
 	serve_end(r->serve, CLI_OK);
 }
 
@@ -347,7 +366,9 @@ static void run_handle(struct run *r, unsigned int events)
 		if (!r->stopping && r->ready)
 			log_error(
 				"the daemon closed its end: requests fail until it is there again");
-		launch_finish(r->launch, r->part_ns, false);
+		/* A stop sees to it by itself, with the time that it has left. */
+		if (!r->stopping)
+			run_finish(r, r->stop_ns, false);
 	}
 	if ((events & RUN_UNMOUNTED) && !r->stopping && r->ready) {
 		r->timer.fn = run_unmounted;
@@ -404,25 +425,27 @@ static bool run_await(struct run *r, unsigned int events, uint64_t ns)
 /* End the daemon as an unmount would, or by SIGTERM, and wait until nothing is left. */
 static void run_shutdown(struct run *r)
 {
+	uint64_t part_ns = r->stop_ns / RUN_STOP_PARTS, now_ns;
 	bool unmounted = r->in_daemon;
 
-	r->stopping = true;
+	run_set_stopping(r);
 	if (!r->launch)
 		return;
 	if (r->in_daemon)
-		run_inproc_end(r->inproc, r->part_ns);
+		run_inproc_end(r->inproc, part_ns);
 	else if (channel_stop(r->svc) == 0 &&
-		 !run_await(r, RUN_STOPPED | RUN_LOST | RUN_EXITED, r->part_ns))
+		 !run_await(r, RUN_STOPPED | RUN_LOST | RUN_EXITED, part_ns))
 		log_warn("the daemon does not answer DESTROY");
 	if (r->launch && !r->in_daemon && __atomic_load_n(&r->attached, __ATOMIC_ACQUIRE))
 		unmounted = launch_unmount(r->launch) == 0;
+	now_ns = clock_now_ns();
 	if (r->launch)
-		launch_finish(r->launch, r->part_ns, !unmounted);
+		run_finish(r, max_of(r->kill_ns, now_ns + NSEC_PER_SEC) - now_ns, !unmounted);
 	run_await(r, RUN_LOST | RUN_EXITED, RUN_TERMINATE_NS);
 	channel_close(r->svc);
-	/* The launch ends what is left in steps of the grace time, and says so in any case. */
+	/* The launch ends what is left, and says so in any case. */
 	while (r->launch)
-		run_await(r, RUN_EXITED, r->part_ns);
+		run_await(r, RUN_EXITED, r->stop_ns);
 }
 
 static int run_prepare(struct run *r)
@@ -464,7 +487,7 @@ static void on_inproc_lost(void *ctx)
 	struct run *r = ctx;
 
 	if (r->launch && !r->stopping)
-		launch_finish(r->launch, r->part_ns, true);
+		run_finish(r, r->stop_ns, true);
 }
 
 static int run_main(struct run *r)
@@ -574,6 +597,6 @@ int cli_run(int argc, char **argv)
 	if (device_options_check(&opts, NULL) < 0)
 		return CLI_USAGE;
 	r.command = argv + optind;
-	r.part_ns = seconds * NSEC_PER_SEC / RUN_STOP_PARTS;
+	r.stop_ns = seconds * NSEC_PER_SEC;
 	return run_start(&r);
 }

@@ -12,7 +12,7 @@
  * says ECHILD when nothing is left. That, and no list of ours, is the end of the launch.
  *
  * A command that fails before it mounted anything ends the launch: what it left running gets a short time.
- * Winding up goes in steps (nothing, SIGTERM, SIGKILL, give up), one grace period each.
+ * Winding up goes in steps: nothing, SIGTERM, SIGKILL, give up.
  */
 #include "launch/launch.h"
 
@@ -42,7 +42,7 @@
 
 /* What a command that failed, or a daemon that ended, may leave running for so long. */
 #define LAUNCH_LEFT_GRACE_NS (2 * NSEC_PER_SEC)
-/* What processes may take to be gone after SIGKILL, beside the grace time. */
+/* What processes may take to be gone after SIGKILL, beside the time after SIGTERM. */
 #define LAUNCH_KILLED_GRACE_NS (5 * NSEC_PER_SEC)
 /* Exit statuses remembered, for a server that is named after it died. */
 #define LAUNCH_REAPED_MAX 16
@@ -71,7 +71,7 @@ struct launch {
 	bool server_reaped;
 	enum launch_step step;
 	uint64_t deadline_ns;
-	uint64_t grace_ns;
+	uint64_t term_ns;
 	bool unmount_wanted;
 	bool thread_ended;
 	int unmount_result;
@@ -123,7 +123,7 @@ static void launch_changed(void *ctx)
 	fd_signal(l->wake_fd);
 }
 
-static void launch_wind_up(struct launch *l, uint64_t grace_ns)
+static void launch_wind_up(struct launch *l, uint64_t grace_ns, uint64_t term_ns)
 {
 	uint64_t deadline_ns = clock_now_ns() + grace_ns;
 
@@ -131,10 +131,10 @@ static void launch_wind_up(struct launch *l, uint64_t grace_ns)
 	if (l->step == STEP_RUN) {
 		l->step = STEP_GRACE;
 		l->deadline_ns = deadline_ns;
-		l->grace_ns = grace_ns;
+		l->term_ns = term_ns;
 	} else {
 		l->deadline_ns = min_of(l->deadline_ns, deadline_ns);
-		l->grace_ns = min_of(l->grace_ns, grace_ns);
+		l->term_ns = min_of(l->term_ns, term_ns);
 	}
 	pthread_mutex_unlock(&l->lock);
 }
@@ -146,7 +146,7 @@ static void launch_next_step(struct launch *l)
 	pthread_mutex_lock(&l->lock);
 	if (l->step != STEP_RUN && l->step < STEP_GIVE_UP && clock_now_ns() >= l->deadline_ns) {
 		step = ++l->step;
-		l->deadline_ns = clock_now_ns() + l->grace_ns;
+		l->deadline_ns = clock_now_ns() + l->term_ns;
 		/* Dying takes time, too, however little was granted before. */
 		if (step == STEP_KILL)
 			l->deadline_ns += LAUNCH_KILLED_GRACE_NS;
@@ -195,7 +195,7 @@ static void launch_note_end(struct launch *l, pid_t pid, int status)
 	main_gone = l->main_reaped;
 	pthread_mutex_unlock(&l->lock);
 	if (main_gone && (server_gone || (l->main_status && !l->mounted)))
-		launch_wind_up(l, LAUNCH_LEFT_GRACE_NS);
+		launch_wind_up(l, LAUNCH_LEFT_GRACE_NS, LAUNCH_LEFT_GRACE_NS);
 }
 
 static void launch_reap(struct launch *l)
@@ -431,7 +431,7 @@ void launch_set_server(struct launch *launch, pid_t pid)
 	pthread_mutex_unlock(&launch->lock);
 }
 
-void launch_finish(struct launch *launch, uint64_t grace_ns, bool terminate)
+void launch_finish(struct launch *launch, uint64_t grace_ns, uint64_t term_ns, bool terminate)
 {
 	if (terminate) {
 		pthread_mutex_lock(&launch->lock);
@@ -441,7 +441,7 @@ void launch_finish(struct launch *launch, uint64_t grace_ns, bool terminate)
 			kill(launch->main_pid, SIGTERM);
 		pthread_mutex_unlock(&launch->lock);
 	}
-	launch_wind_up(launch, grace_ns);
+	launch_wind_up(launch, grace_ns, term_ns);
 	fd_signal(launch->wake_fd);
 }
 
@@ -457,7 +457,7 @@ void launch_free(struct launch *launch)
 	if (!launch)
 		return;
 	if (launch->thread_runs) {
-		launch_finish(launch, 0, false);
+		launch_finish(launch, 0, 0, false);
 		pthread_join(launch->thread, NULL);
 	} else if (launch->main_pid) {
 		launch_reap_all(launch);

@@ -79,13 +79,13 @@ void launch_set_server(struct launch *launch, pid_t pid);
 int must_check launch_unmount(struct launch *launch);
 
 /**
- * launch_finish() - all shall be gone soon: nothing for @grace_ns, then SIGTERM, after as long again SIGKILL.
+ * launch_finish() - all shall be gone soon: nothing for @grace_ns, then SIGTERM, @term_ns after that SIGKILL.
  * @terminate: SIGTERM at once to the process that serves (or, before there is one, to the command)
  *
  * Signals only processes that descend from the command. Context: any thread; may be called again, and the
- * shorter time holds.
+ * shorter times hold.
  */
-void launch_finish(struct launch *launch, uint64_t grace_ns, bool terminate);
+void launch_finish(struct launch *launch, uint64_t grace_ns, uint64_t term_ns, bool terminate);
 
 /** launch_free() - end what is left by SIGKILL, reap it, free. Context: not from an event. NULL is allowed. */
 void launch_free(struct launch *launch);

@@ -195,13 +195,13 @@ static void client_stop(struct client *c, const char *how)
 	if (!strcmp(how, "kill") && c->server > 0)
 		kill(c->server, SIGKILL);
 	else if (!strcmp(how, "term"))
-		launch_finish(c->launch, 3 * NSEC_PER_SEC, true);
+		launch_finish(c->launch, 3 * NSEC_PER_SEC, 3 * NSEC_PER_SEC, true);
 	else if (!strcmp(how, "unmount"))
 		printf("unmount %d\n", launch_unmount(c->launch));
 	if (!strcmp(how, "term") || !strcmp(how, "unmount"))
 		client_wait(c, 1000);
 	close_fd(&c->fd);
-	launch_finish(c->launch, 3 * NSEC_PER_SEC, false);
+	launch_finish(c->launch, 3 * NSEC_PER_SEC, 3 * NSEC_PER_SEC, false);
 }
 
 static enum launch_placeholder placeholder = LAUNCH_PLACEHOLDER_AUTO;

@@ -2,13 +2,14 @@
 /*
  * A FUSE daemon without a library, linked statically: opens /dev/fuse, mounts and answers with system calls only.
  *
- *	rawfuse [-b] [-c] [-e] [-l] [-m] [-p] [-t TYPE] MOUNTPOINT
+ *	rawfuse [-b] [-c] [-e] [-l] [-m] [-p] [-s SECONDS] [-t TYPE] MOUNTPOINT
  *
  *	-b	go to the background after the mount
  *	-c	clone the device, close the first descriptor, and answer at the clone
  *	-l	look at the mount point as daemons do that find out whether they are mounted; mount read-write
  *	-m	three processes read the device; the status is the sum of theirs
  *	-p	wait in epoll_wait, as event loops of C++, Python or JavaScript do, not in read
+ *	-s	sleep at the end, and ignore SIGTERM
  *	-t	type of the mount, in place of fuse.raw
  *	-e	look at what the kernel would refuse or do otherwise: one line per look on stdout
  *
@@ -18,6 +19,7 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -273,15 +275,16 @@ static int open_clone(int fd)
 int main(int argc, char **argv)
 {
 	int fd, opt, background = 0, cloning = 0, looking = 0, placed = 0, many = 1, polled = 0,
-		     status;
+		     seconds = 0, status;
 	const char *type = "fuse.raw";
 	struct stat st = { .st_mode = S_IFDIR };
 	char options[128];
 
-	while ((opt = getopt(argc, argv, "bcelmpt:")) != -1) {
+	while ((opt = getopt(argc, argv, "bcelmps:t:")) != -1) {
 		many = opt == 'm' ? 3 : many;
 		polled |= opt == 'p';
 		placed |= opt == 'l';
+		seconds = opt == 's' ? atoi(optarg) : seconds;
 		type = opt == 't' ? optarg : type;
 		background |= opt == 'b';
 		cloning |= opt == 'c';
@@ -312,7 +315,10 @@ int main(int argc, char **argv)
 		return 1;
 	if (cloning)
 		fd = open_clone(fd);
+	if (seconds)
+		signal(SIGTERM, SIG_IGN);
 	status = serve_many(fd, polled, many);
+	sleep((unsigned int)seconds);
 	if (umount2(argv[optind], MNT_DETACH) < 0)
 		perror("rawfuse: umount");
 	return status;

@@ -208,6 +208,19 @@ def test_stubborn_daemon(place):
         assert not os.path.exists(r.socket)
 
 
+@pytest.mark.skipif(not CAN_UNMOUNT, reason="for root")
+def test_all_of_the_time_is_the_daemons(place):
+    """DESTROY is answered at once: what was kept for that is not lost to who has much to do when it is unmounted."""
+    with Run(place, [RAWFUSE, "-s", "60", str(place / "mnt")], "--stop-timeout", "6") as r:
+        r.wait_ready()
+        begin = time.monotonic()
+        r.process.send_signal(signal.SIGTERM)
+        r.wait_text("SIGTERM to ")
+        termed = time.monotonic() - begin
+        assert r.wait(20) == 137
+        assert 3.5 < termed < 5 and 5.5 < time.monotonic() - begin < 8, (termed, r.text())
+
+
 def test_leftovers(place):
     """What the daemon leaves in the background does not hold us up."""
     script = f"(trap '' TERM; exec sleep 300) & exec {RAWFUSE} -b {place}/mnt"
