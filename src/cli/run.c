@@ -76,7 +76,8 @@ enum run_option {
  * @attached: a socket was handed to the channel and not reported lost
  * @inproc: NULL where nothing is served in-process
  * @limits: of the daemon's mount; set before it is attached
- * @in_daemon: the daemon is served from its own process
+ * @by_library: daemons are served from their own process, or not at all
+ * @in_daemon: this one is
  * @status: exit status when the command ended; as a shell has it
  */
 struct run {
@@ -101,6 +102,7 @@ struct run {
 
 	bool ready;
 	bool served;
+	bool by_library;
 	bool in_daemon;
 	bool stopping;
 	bool exited;
@@ -218,6 +220,7 @@ static int run_launch(struct run *r)
 	int err;
 
 	r->ready = false;
+	r->in_daemon = false;
 	r->exited = false;
 	run_inproc_begin(r->inproc);
 	err = launch_start(&r->launch, r->command, r->placeholder, &events, r, &why);
@@ -290,6 +293,7 @@ static int run_serve_in_daemon(struct run *r)
 				   __atomic_load_n(&r->server, __ATOMIC_RELAXED));
 	if (err)
 		return err;
+	r->by_library = true;
 	r->in_daemon = true;
 	r->served = true;
 	return 0;
@@ -304,7 +308,7 @@ static int run_serve(struct run *r)
 	launch_set_server(r->launch, __atomic_load_n(&r->server, __ATOMIC_RELAXED));
 	if (r->served)
 		log_info("the daemon is there again");
-	if (r->in_daemon || (!r->served && run_inproc_offered(r->inproc)))
+	if (r->by_library || (!r->served && run_inproc_offered(r->inproc)))
 		return run_serve_in_daemon(r);
 	if (r->served)
 		return 0;

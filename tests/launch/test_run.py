@@ -176,6 +176,7 @@ def test_restart(place):
 
 def test_stop_while_pausing(place):
     """The command fails every time but the first."""
+    (place / "once").unlink(missing_ok=True)
     script = f"test -e {place}/once && exit 1; touch {place}/once; exec {RAWFUSE} {place}/mnt"
     with Run(place, ["sh", "-c", script], "--restart") as r:
         r.wait_ready()
@@ -183,6 +184,22 @@ def test_stop_while_pausing(place):
         r.wait_text("again in 400 ms")
         assert r.end(signal.SIGTERM) == 0
         assert not os.path.exists(r.socket)
+
+
+def test_stop_while_starting_again(place):
+    """There is no file system to unmount yet: SIGTERM at once."""
+    (place / "once").unlink(missing_ok=True)
+    again = f"test -e {place}/once && exec sleep 300; touch {place}/once; exec"
+    with Run(place, ["sh", "-c", again + ' "$@"', "sh", *bindfs(place, "-f")], "--restart", "--stop-timeout", "30") as r:
+        r.wait_ready()
+        os.kill(r.children("bindfs")[0], signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while not r.children("sleep"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        begin = time.monotonic()
+        r.end(signal.SIGTERM)
+        assert time.monotonic() - begin < 5, r.text()
 
 
 def test_stop_while_starting(place):
