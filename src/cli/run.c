@@ -337,6 +337,21 @@ static void run_finish(struct run *r, uint64_t left_ns, bool terminate)
 	launch_finish(r->launch, left_ns - term_ns, term_ns, terminate);
 }
 
+/* The daemon answered INIT. When it cannot be served, it ends; that it has ended is why, most of the time. */
+static void run_ready(struct run *r)
+{
+	int err = run_serve(r);
+
+	if (err >= 0)
+		return;
+	if ((r->restart && r->served) || err == -ENOTCONN || err == -EPIPE || err == -ECONNRESET) {
+		r->ready = false;
+		run_finish(r, r->stop_ns, true);
+	} else {
+		serve_end(r->serve, CLI_FAILED);
+	}
+}
+
 static void run_set_stopping(struct run *r)
 {
 	if (!r->stopping)
@@ -364,8 +379,8 @@ static void run_handle(struct run *r, unsigned int events)
 {
 	bool attached;
 
-	if ((events & RUN_READY) && !r->stopping && r->launch && run_serve(r) < 0)
-		serve_end(r->serve, CLI_FAILED);
+	if ((events & RUN_READY) && !r->stopping && r->launch)
+		run_ready(r);
 	if ((events & RUN_LOST) && r->launch) {
 		if (!r->stopping && r->ready)
 			log_error(

@@ -2,7 +2,7 @@
 /*
  * A FUSE daemon without a library, linked statically: opens /dev/fuse, mounts and answers with system calls only.
  *
- *	rawfuse [-b] [-c] [-e] [-l] [-m] [-p] [-s SECONDS] [-t TYPE] MOUNTPOINT
+ *	rawfuse [-b] [-c] [-e] [-l] [-m] [-p] [-s SECONDS] [-t TYPE] [-x FILE] MOUNTPOINT
  *
  *	-b	go to the background after the mount
  *	-c	clone the device, close the first descriptor, and answer at the clone
@@ -11,6 +11,7 @@
  *	-p	wait in epoll_wait, as event loops of C++, Python or JavaScript do, not in read
  *	-s	sleep at the end, and ignore SIGTERM
  *	-t	type of the mount, in place of fuse.raw
+ *	-x	die when INIT is answered, if the file is there at the start: exit status 5
  *	-e	look at what the kernel would refuse or do otherwise: one line per look on stdout
  *
  * Serves a directory with one file, "f". Exit status: 0 after ENODEV, 3 after an end of file, 1 on errors.
@@ -37,6 +38,7 @@
 #define FILE_BYTES 200000
 #define MAX_WRITE  131072
 
+static int dying;
 static char content[FILE_BYTES];
 static char request[MAX_WRITE + 4096];
 
@@ -85,6 +87,8 @@ static void answer(int fd, const struct fuse_in_header *in, const void *args)
 	switch (in->opcode) {
 	case FUSE_INIT:
 		reply(fd, in->unique, 0, &init, sizeof(init));
+		if (dying)
+			_exit(5);
 		break;
 	case FUSE_GETATTR:
 		reply(fd, in->unique, 0, &attr, sizeof(attr));
@@ -280,10 +284,11 @@ int main(int argc, char **argv)
 	struct stat st = { .st_mode = S_IFDIR };
 	char options[128];
 
-	while ((opt = getopt(argc, argv, "bcelmps:t:")) != -1) {
+	while ((opt = getopt(argc, argv, "bcelmps:t:x:")) != -1) {
 		many = opt == 'm' ? 3 : many;
 		polled |= opt == 'p';
 		placed |= opt == 'l';
+		dying |= opt == 'x' && access(optarg, F_OK) == 0;
 		seconds = opt == 's' ? atoi(optarg) : seconds;
 		type = opt == 't' ? optarg : type;
 		background |= opt == 'b';

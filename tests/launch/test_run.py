@@ -24,6 +24,7 @@ FUSEWIRE = os.environ["FUSEWIRE"]
 # Which way the daemons are served: everything here holds for both.
 IN_PROCESS = os.environ.get("FUSEWIRE_TEST_IN_PROCESS", "never")
 RAWFUSE = os.environ["FUSEWIRE_RAWFUSE"]
+RAWFUSE_DYNAMIC = os.environ["FUSEWIRE_RAWFUSE_DYNAMIC"]
 PASSTHROUGH = os.environ.get("EXAMPLE_PASSTHROUGH")
 CAN_UNMOUNT = os.access("/dev/fuse", os.W_OK) and os.getuid() == 0
 
@@ -172,6 +173,26 @@ def test_restart(place):
         assert waits == [100, 200, 400]
         status = r.end(signal.SIGTERM)
         assert status == 0 if CAN_UNMOUNT else status in (0, 1), r.text()
+
+
+def test_restarted_daemon_dies_at_once(place, tmp_path):
+    with Run(place, [RAWFUSE_DYNAMIC, "-x", str(tmp_path / "die"), str(place / "mnt")], "--restart") as r:
+        r.wait_ready()
+        (tmp_path / "die").touch()
+        os.kill(r.children("rawfuse_dynamic")[0], signal.SIGKILL)
+        r.wait_text("again in 800 ms")
+        (tmp_path / "die").unlink()
+        time.sleep(2)
+        assert r.process.poll() is None and r.children("rawfuse_dynamic"), r.text()
+        front, driver = front_end(r)
+        front.close()
+        r.end(signal.SIGTERM)
+
+
+def test_daemon_dies_at_once(place, tmp_path):
+    (tmp_path / "die").touch()
+    with Run(place, [RAWFUSE_DYNAMIC, "-x", str(tmp_path / "die"), str(place / "mnt")]) as r:
+        assert r.wait() == 5, r.text()
 
 
 def test_stop_while_pausing(place):
