@@ -229,13 +229,7 @@ static int run_launch(struct run *r)
 	return err;
 }
 
-static void run_again(void *ctx)
-{
-	struct run *r = ctx;
-
-	if (run_launch(r) < 0)
-		serve_end(r->serve, CLI_FAILED);
-}
+static void run_again(void *ctx);
 
 static void run_pause(struct run *r)
 {
@@ -247,6 +241,15 @@ static void run_pause(struct run *r)
 	r->timer.fn = run_again;
 	r->timer.ctx = r;
 	loop_timer_arm(serve_loop(r->serve), &r->timer, r->pause_ns);
+}
+
+static void run_again(void *ctx)
+{
+	struct run *r = ctx;
+
+	/* A package that is being upgraded is whole again a little later. */
+	if (run_launch(r) < 0)
+		run_pause(r);
 }
 
 static void run_describe_end(const struct run *r, int wait_status)

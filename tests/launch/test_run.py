@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -193,6 +194,21 @@ def test_daemon_dies_at_once(place, tmp_path):
     (tmp_path / "die").touch()
     with Run(place, [RAWFUSE_DYNAMIC, "-x", str(tmp_path / "die"), str(place / "mnt")]) as r:
         assert r.wait() == 5, r.text()
+
+
+def test_restarted_program_is_away(place, tmp_path):
+    """As while its package is upgraded."""
+    program = shutil.copy(RAWFUSE, tmp_path / "rawfuse")
+    with Run(place, [program, str(place / "mnt")], "--restart") as r:
+        r.wait_ready()
+        os.rename(program, tmp_path / "away")
+        os.kill(r.children("rawfuse")[0], signal.SIGKILL)
+        r.wait_text("again in 200 ms")
+        os.rename(tmp_path / "away", program)
+        r.wait_text("the daemon is there again")
+        front, driver = front_end(r)
+        front.close()
+        r.end(signal.SIGTERM)
 
 
 def test_stop_while_pausing(place):
