@@ -93,6 +93,7 @@ struct run {
 	struct launch *launch;
 	struct run_inproc *inproc;
 	struct channel_limits limits;
+	struct log_ratelimit second_mounts;
 	struct loop_watch watch;
 	struct loop_timer timer;
 	unsigned int events;
@@ -188,8 +189,10 @@ static int on_mounted(void *ctx, const struct launch_mount *mnt, int fd)
 	__atomic_store_n(&r->attached, true, __ATOMIC_RELEASE);
 	err = channel_attach(r->svc, fd, &limits);
 	if (err == -EBUSY) {
-		log_warn("the command mounts a second file system on %s: only the first is served",
-			 mnt->target);
+		log_warn_ratelimited(
+			&r->second_mounts,
+			"the command mounts a second file system on %s: only the first is served",
+			mnt->target);
 	} else if (err) {
 		__atomic_store_n(&r->attached, false, __ATOMIC_RELEASE);
 		cli_error("cannot talk to the daemon: %s", strerror(-err));
