@@ -2,6 +2,7 @@
 /*
  * Entry point of the fusewire command: finds the subcommand and calls it.
  */
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -54,6 +55,8 @@ static void usage(FILE *out)
 
 int main(int argc, char **argv)
 {
+	/* Who ignores it, as we may have inherited that, never hears of an end of his children. */
+	signal(SIGCHLD, SIG_DFL);
 	if (argc < 2) {
 		usage(stderr);
 		return CLI_USAGE;

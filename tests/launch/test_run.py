@@ -143,6 +143,13 @@ def test_cannot_start(place, command, message, status):
         assert not os.path.exists(r.socket)
 
 
+def test_started_with_sigchld_ignored(place):
+    ignoring = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    r = subprocess.run([sys.executable, "-c", ignoring, FUSEWIRE, "run", "--in-process", IN_PROCESS, "--socket",
+                        str(place / "socket"), "--tag", "t", "--", "false"], capture_output=True, text=True, timeout=5)
+    assert r.returncode == 1 and "ended with status 1" in r.stderr, r.stderr
+
+
 def test_wrong_remote_directory(place):
     """sshfs mounts before it looks at the directory."""
     with Sshd(str(place / "sshd")) as s, Run(place, s.sshfs_command("/nonexisting", str(place / "mnt"))) as r:
