@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "cli/cli.h"
 #include "vhost/listen.h"
 #include "vhost/server.h"
@@ -72,6 +73,8 @@ int serve_new(struct serve **ret_serve, const struct device_options *opts)
 		return -ENOMEM;
 	}
 	log_set_level(opts->log_level);
+	/* Before the first line of the log: its reader may be gone, and the socket's file must not stay. */
+	fd_ignore_sigpipe();
 	s->opts = opts;
 	s->signals.fd = -1;
 	s->listener.fd = -1;

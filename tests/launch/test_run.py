@@ -150,6 +150,23 @@ def test_started_with_sigchld_ignored(place):
     assert r.returncode == 1 and "ended with status 1" in r.stderr, r.stderr
 
 
+def test_nobody_reads_the_log(place):
+    """It is served nevertheless, and the socket does not stay."""
+    path = str(place / "socket")
+    read, write = os.pipe()
+    os.close(read)
+    ready, tell = os.pipe()
+    process = subprocess.Popen([FUSEWIRE, "run", "--in-process", IN_PROCESS, "--socket", path, "--tag", "t", "--ready-fd",
+                                str(tell), "--", *bindfs(place, "-f")], pass_fds=[tell], stderr=write)
+    os.close(write)
+    os.close(tell)
+    with os.fdopen(ready, "rb") as f:
+        assert f.read() == b"READY=1\n", process.wait(20)
+    process.terminate()
+    process.wait(20)
+    assert not os.path.exists(path)
+
+
 def test_wrong_remote_directory(place):
     """sshfs mounts before it looks at the directory."""
     with Sshd(str(place / "sshd")) as s, Run(place, s.sshfs_command("/nonexisting", str(place / "mnt"))) as r:
