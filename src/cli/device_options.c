@@ -5,10 +5,13 @@
 #include "cli/device_options.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/checked.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "cli/cli.h"
 
@@ -149,6 +152,31 @@ int device_options_parse(struct device_options *opts, int option, const char *ar
 	return err ? err : 1;
 }
 
+/*
+ * A standard stream that was given to us as --fd or --ready-fd moves out of the way: its number must not become another file's
+ * when it is closed, since a log or a command writes there. Standard error stays, too: the log has no other place.
+ */
+static int free_stream(const char *name, int *fd)
+{
+	autoclose int null_fd = -1;
+	int stream = *fd, moved;
+
+	if (stream < 0 || stream > STDERR_FILENO)
+		return 0;
+	moved = fcntl(stream, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (moved >= 0 && stream != STDERR_FILENO) {
+		null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (null_fd < 0 || dup2(null_fd, stream) < 0)
+			close_fd(&moved);
+	}
+	if (moved < 0) {
+		cli_error("--%s %d: %s", name, stream, strerror(errno));
+		return -EINVAL;
+	}
+	*fd = moved;
+	return 0;
+}
+
 int device_options_check(struct device_options *opts, const char *default_tag)
 {
 	if (!opts->socket_path && opts->listen_fd < 0) {
@@ -159,6 +187,8 @@ int device_options_check(struct device_options *opts, const char *default_tag)
 		cli_error("--socket and --fd exclude each other");
 		return -EINVAL;
 	}
+	if (free_stream("fd", &opts->listen_fd) < 0 || free_stream("ready-fd", &opts->ready_fd) < 0)
+		return -EINVAL;
 	if (!opts->device.page_bytes)
 		opts->device.page_bytes = fuse_arch_page_bytes(opts->arch_name);
 	if (!opts->device.tag)

@@ -94,9 +94,10 @@ void device_options_init(struct device_options *opts);
 int must_check device_options_parse(struct device_options *opts, int option, const char *arg);
 
 /**
- * device_options_check() - are the required options there? Sets the log level.
+ * device_options_check() - are the required options there?
  * @default_tag: used when the user gave none, or NULL to insist on one
  *
+ * Descriptors that are standard streams are moved to other numbers; /dev/null takes the place of the input and the output.
  * Return: 0, or -EINVAL after an error message.
  */
 int must_check device_options_check(struct device_options *opts, const char *default_tag);

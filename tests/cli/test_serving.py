@@ -128,6 +128,27 @@ def test_sd_notify(tmp_path):
             assert s.recv(64) == b"READY=1"
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_ready_on_a_standard_stream(tmp_path, number):
+    """A front-end's connection does not become the standard output or error."""
+    path = str(tmp_path / "socket")
+    read, write = os.pipe()
+    streams = [subprocess.DEVNULL] * 3
+    streams[number] = write
+    process = subprocess.Popen([FUSEWIRE, "null", "--socket", path, "--ready-fd", str(number), "--log-level", "off"],
+                               stdin=streams[0], stdout=streams[1], stderr=streams[2])
+    os.close(write)
+    try:
+        with os.fdopen(read, "rb") as f:
+            assert f.readline() == b"READY=1\n"
+            with FrontEnd(path) as front:
+                assert front.alive()
+                assert not os.readlink(f"/proc/{process.pid}/fd/{number}").startswith("socket:")
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
+
+
 def test_listening_descriptor(tmp_path):
     path = str(tmp_path / "given")
     with socket.socket(socket.AF_UNIX) as s:
