@@ -343,6 +343,9 @@ static void lead_ended(struct inproc *ip, int err, uint64_t nr_allowed)
 	WRITE_ONCE(ip->give_up, false);
 	if (err == -EBUSY && ip->nr_allowed == nr_allowed)
 		ip->excluded = true;
+	/* Somebody may have begun to poll meanwhile: the guard, whose turn it is then, found the lead taken and sleeps. */
+	if (ip->polled)
+		pthread_cond_signal(&ip->guard_cond);
 }
 
 /* Under the lock; drops it meanwhile. One turn as the leader. Return: as take(). */
