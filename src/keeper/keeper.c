@@ -70,7 +70,8 @@ static void recover(struct keeper *k)
 	if (!keeper_front_connected(k) || keeper_state_recover(&k->state) == 0)
 		return;
 	keeper_warn(k, "where the rings were is lost with the back-end: dropping the front-end");
-	keeper_front_close(k);
+	/* A successor that was told the head lets go of it. */
+	keeper_front_end(k);
 }
 
 void keeper_lose(struct keeper *k, int err)
@@ -114,10 +115,9 @@ static int backend_try(struct keeper *k, struct keeper_backend *be)
 	return err;
 }
 
-/* Take the rings from the back-end that serves, if one does. */
-static void retire_predecessor(struct keeper *k)
+/* Take the rings from the back-end that served, if one did. */
+static void retire_predecessor(struct keeper *k, struct keeper_backend *old)
 {
-	struct keeper_backend *old = TAKE_PTR(k->backend);
 	int err;
 
 	if (!old)
@@ -134,6 +134,7 @@ static void retire_predecessor(struct keeper *k)
 static void backend_take(struct keeper *k, int sock, void *tag)
 {
 	struct keeper_backend *be = keeper_backend_new(sock, tag);
+	struct keeper_backend *old = k->backend;
 	int err = be ? backend_try(k, be) : -ENOMEM;
 
 	if (err < 0) {
@@ -143,17 +144,20 @@ static void backend_take(struct keeper *k, int sock, void *tag)
 		k->config.on_backend_set(k->config.ctx, tag, err);
 		return;
 	}
-	retire_predecessor(k);
-	/* The predecessor died only now, with chains in flight that this one cannot take over. */
-	if (keeper_front_connected(k) && keeper_backend_fits(k, be) < 0)
-		keeper_front_close(k);
-	/* What this one does not keep up would tell of the past at its own death. */
-	if (k->state.inflight_own && !(be->protocol & bit64(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)))
-		keeper_state_drop_inflight(&k->state);
 	k->backend = be;
 	k->had_backend = true;
 	k->offered = be->offered;
 	k->nr_queues = be->nr_queues;
+	retire_predecessor(k, old);
+	/* The predecessor died only now, with chains in flight that this one cannot take over. */
+	if (keeper_front_connected(k) && keeper_backend_fits(k, be) < 0)
+		keeper_front_end(k);
+	/* It died, too, when it was to let go of a front-end. */
+	if (k->backend != be)
+		return;
+	/* What this one does not keep up would tell of the past at its own death. */
+	if (k->state.inflight_own && !(be->protocol & bit64(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)))
+		keeper_state_drop_inflight(&k->state);
 	if (keeper_front_connected(k))
 		err = keeper_replay_rings(k, be);
 	if (err < 0) {

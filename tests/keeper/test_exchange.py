@@ -142,6 +142,34 @@ def test_hung(null, keep):
         works(drivers[1])
 
 
+def test_front_end_dropped_in_an_exchange(null, folder, keep):
+    """The old one hangs when its rings are taken, and where they were cannot be read: the new one keeps no memory of the front-end."""
+    back, following = null(), null()
+    keeper = keep('--backend', back.path, '--reply-ms', 300)
+    memory = u64(0) + region(0, 1 << 20, USER_BASE)
+
+    def add():
+        return front.ack(ADD_MEM_REG, memory, [front.keep(memfd(1 << 20))])
+
+    with keeper.connect() as front:
+        front.negotiate()
+        assert add() == 0
+        # In a file that anybody may cut short: the keeper does not look into it.
+        area = front.keep(os.open(folder / 'area', os.O_RDWR | os.O_CREAT))
+        os.ftruncate(area, 1 << 20)
+        assert front.ack(SET_INFLIGHT_FD, struct.pack('=QQHH4x', 1 << 20, 0, 3, 256), [area]) == 0
+        front.ring(1)
+        assert front.alive()
+        os.kill(back.process.pid, signal.SIGSTOP)
+        keeper.switch(following.path)
+        keeper.wait_event(f'lost {back.path} 1')
+        front.expect_closed()
+    for _ in range(2):
+        with keeper.connect() as front:
+            front.negotiate()
+            assert add() == 0
+
+
 def test_nobody_comes(null, keep):
     """Without a back-end for too long: an error where one can be told, else the end of the connection."""
     back = null()
