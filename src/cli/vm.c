@@ -305,14 +305,19 @@ static int parse(struct vm_options *opt, int argc, char **argv)
 /* Only asks whether we may open it: opening it is QEMU's business. */
 static void choose_accel(struct vm_options *opt)
 {
-	if (opt->accel == VM_ACCEL_AUTO)
+	opt->accel_chosen = opt->accel == VM_ACCEL_AUTO;
+	if (opt->accel_chosen)
 		opt->accel = access("/dev/kvm", R_OK | W_OK) == 0 ? VM_ACCEL_KVM : VM_ACCEL_TCG;
 }
 
-static int run_guest(const struct vm_options *opt, const struct vm_kernel *kernel, int initrd)
+static int run_guest(struct vm_options *opt, const struct vm_kernel *kernel, int initrd)
 {
 	int rc = vm_guest_run(opt, kernel, initrd);
 
+	if (rc == VM_BOOT_EMULATED) {
+		opt->accel = VM_ACCEL_TCG;
+		rc = vm_guest_run(opt, kernel, initrd);
+	}
 	for (int i = 1; i < BOOTS_MAX && rc == VM_BOOT_AGAIN; i++) {
 		cli_error("that was a fault of the emulation; booting once more");
 		rc = vm_guest_run(opt, kernel, initrd);

@@ -57,6 +57,7 @@ enum vm_accel {
  * @queue_size: entries of each virtqueue
  * @timeout_s: end the guest after so many seconds; 0 is never
  * @accel: QEMU's accelerator
+ * @accel_chosen: the user left @accel to us
  * @uml: User-mode Linux in place of QEMU
  * @allow_reboot: a reboot of the guest boots it again; otherwise it ends the VM
  * @verbose: show the kernel log and QEMU's messages while the guest runs
@@ -82,6 +83,7 @@ struct vm_options {
 	unsigned int queue_size;
 	unsigned int timeout_s;
 	enum vm_accel accel;
+	bool accel_chosen;
 	bool uml;
 	bool allow_reboot;
 	bool verbose;
@@ -240,13 +242,15 @@ void vm_argv_fini(struct vm_argv *argv);
 
 /** VM_BOOT_AGAIN - no exit status: the emulation, not the guest, is why it did not come up, and nothing was read of stdin. */
 #define VM_BOOT_AGAIN (-1)
+/** VM_BOOT_EMULATED - no exit status: QEMU could not go on with the KVM that we chose; nothing was read of stdin. */
+#define VM_BOOT_EMULATED (-2)
 
 /**
  * vm_guest_run() - start the guest, carry its streams, wait for its end.
  * @initrd: from vm_initrd_new()
  *
  * Context: takes over SIGINT, SIGTERM, SIGHUP, SIGPIPE and the terminal while it runs. Prints its
- * errors. Return: the exit status for our process, or VM_BOOT_AGAIN.
+ * errors. Return: the exit status for our process, VM_BOOT_AGAIN, or VM_BOOT_EMULATED.
  */
 int must_check vm_guest_run(const struct vm_options *opt, const struct vm_kernel *kernel,
 			    int initrd);

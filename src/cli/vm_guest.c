@@ -409,6 +409,17 @@ static bool is_emulation_bug(const struct guest *g)
 	       vm_log_find(&g->log, "Oops: int3", line, sizeof(line));
 }
 
+/* KVM may be there and of no use, as in some virtual machines: QEMU then says so and ends, or aborts. */
+static bool is_kvm_useless(const struct guest *g, int wstatus)
+{
+	char line[256];
+
+	if (g->opt->uml || g->opt->accel != VM_ACCEL_KVM || !g->opt->accel_chosen)
+		return false;
+	return (WIFSIGNALED(wstatus) && WTERMSIG(wstatus) == SIGABRT) ||
+	       vm_log_find(&g->log, "failed to initialize kvm", line, sizeof(line));
+}
+
 /* The guest ended and has said nothing: QEMU did not start, the kernel died, or somebody cut the power. */
 static int explain_silence(const struct guest *g, int wstatus)
 {
@@ -427,6 +438,10 @@ static int explain_silence(const struct guest *g, int wstatus)
 	if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus) == 0) {
 		(void)failed(g, "the guest's kernel did not come up");
 		return is_emulation_bug(g) ? VM_BOOT_AGAIN : CLI_FAILED;
+	}
+	if (is_kvm_useless(g, wstatus)) {
+		cli_error("QEMU fails with KVM; booting once more without it, as with --accel tcg");
+		return VM_BOOT_EMULATED;
 	}
 	text = vm_asprintf("%s ended with %s %d", g->opt->uml ? "User-mode Linux" : g->opt->qemu,
 			   WIFEXITED(wstatus) ? "status" : "signal",

@@ -83,8 +83,35 @@ def test_boots_again(tmp):
 def test_boots_three_times_at_most(tmp):
     done = guest.vm(["--accel", "tcg", "--qemu", falls_over_emulation(tmp, 99)], ["true"])
     assert done.returncode == 1 and done.stderr.count(b"did not come up") == 3, done.stderr
+    assert boots(tmp) == 3
+
+
+def fails_with_kvm(tmp):
+    """A QEMU that KVM is of no use to. It never opens /dev/kvm."""
+    path = os.path.join(tmp, "qemu")
+    with open(path, "w") as f:
+        f.write(f"#!/bin/sh\nulimit -c 0\necho x >>{tmp}/boots\ncase \"$*\" in\n"
+                "*'-accel kvm'*) echo 'error: failed to set MSR 0x10a to 0x0' >&2; kill -ABRT $$;;\nesac\n"
+                "exec qemu-system-x86_64 \"$@\"\n")
+    os.chmod(path, 0o755)
+    return path
+
+
+def boots(tmp):
     with open(os.path.join(tmp, "boots")) as f:
-        assert len(f.readlines()) == 3
+        return len(f.readlines())
+
+
+@pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm to choose")
+def test_kvm_of_no_use(tmp):
+    """Where the choice was ours it boots once more without; where it was the user's it fails."""
+    done = guest.vm(["--accel", "auto", "--qemu", fails_with_kvm(tmp)], ["cat; exit 3"], stdin=b"all of it")
+    assert (done.returncode, done.stdout) == (3, b"all of it"), done.stderr
+    assert done.stderr.count(b"\n") == 1 and b"--accel tcg" in done.stderr
+    assert boots(tmp) == 2
+    done = guest.vm(["--accel", "kvm", "--qemu", fails_with_kvm(tmp)], ["true"])
+    assert done.returncode == 1 and b"ended with signal 6" in done.stderr, done.stderr
+    assert boots(tmp) == 3
 
 
 @KINDS
