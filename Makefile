@@ -28,6 +28,10 @@ demo:
 	scripts/demo
 
 install: build
+ifneq ($(origin PREFIX),file)
+	meson configure build -Dprefix=$(PREFIX)
+	ninja -C build
+endif
 	meson install -C build --no-rebuild
 
 format:
