@@ -39,6 +39,7 @@ static struct {
 	bool polled;
 	uint32_t max_read;
 	bool read_only;
+	bool forked; /* atomic: a child of the process that serves, which has the gate's memory, but not its threads */
 	char target[PATH_MAX];
 	struct vhost_listener listener;
 } alone = { .lock = PTHREAD_MUTEX_INITIALIZER, .ours = -1, .theirs = -1, .listener.fd = -1 };
@@ -111,6 +112,32 @@ static void read_environment(struct worker_config *config)
 	config->device.page_bytes = page_bytes(arch);
 }
 
+static bool is_forked(void)
+{
+	return READ_ONCE(alone.forked);
+}
+
+/*
+ * In a child. The socket, and whoever waits at it, are the parent's; and what other threads had locked at the fork stays locked
+ * here. A daemon that goes to the background does so before there is a gate: it serves in the child.
+ */
+static void in_child(void)
+{
+	if (alone.gate || alone.listener.fd >= 0)
+		WRITE_ONCE(alone.forked, true);
+}
+
+/* Once: a daemon may mount again after a failure. */
+static int watch_forks(void)
+{
+	static bool watched;
+
+	if (!watched && pthread_atfork(NULL, NULL, in_child))
+		return -ENOMEM;
+	watched = true;
+	return 0;
+}
+
 /* Under the lock. */
 static int make_gate(void)
 {
@@ -126,6 +153,9 @@ static int make_gate(void)
 	int err;
 
 	read_environment(&config);
+	err = watch_forks();
+	if (err < 0)
+		return err;
 	err = vhost_listen_open(&alone.listener, getenv("FUSEWIRE_SOCKET"), VHOST_LISTEN_NO_GROUP,
 				text);
 	if (err < 0) {
@@ -210,7 +240,7 @@ bool alone_umount(const char *target)
 	char path[PATH_MAX];
 	struct worker *worker;
 
-	if (!alone.mounted || !realpath(target, path) || strcmp(path, alone.target))
+	if (is_forked() || !alone.mounted || !realpath(target, path) || strcmp(path, alone.target))
 		return false;
 	worker = alone.gate ? gate_worker(alone.gate) : NULL;
 	if (worker)
@@ -220,8 +250,11 @@ bool alone_umount(const char *target)
 
 ssize_t alone_read(const struct iovec *iov, unsigned int nr, bool nonblock)
 {
-	struct gate *gate = get_gate();
+	struct gate *gate;
 
+	if (unlikely(is_forked()))
+		return -ENODEV;
+	gate = get_gate();
 	/* As the kernel has it before the mount. */
 	if (!gate)
 		return alone.mounted ? -EINTR : -EPERM;
@@ -231,7 +264,7 @@ ssize_t alone_read(const struct iovec *iov, unsigned int nr, bool nonblock)
 struct service *alone_service(void)
 {
 	struct gate *gate = __atomic_load_n(&alone.gate, __ATOMIC_ACQUIRE);
-	struct worker *worker = gate ? gate_worker(gate) : NULL;
+	struct worker *worker = gate && !is_forked() ? gate_worker(gate) : NULL;
 
 	return worker ? worker_service(worker) : NULL;
 }
@@ -258,6 +291,8 @@ static ssize_t write_reply(const struct iovec *iov, unsigned int nr, int pipe_fd
 	bool served;
 	ssize_t n;
 
+	if (unlikely(is_forked()))
+		return -ENODEV;
 	if (!gate)
 		return -EPERM;
 	served = gate_worker(gate);
@@ -282,7 +317,7 @@ void alone_poll(void)
 {
 	struct gate *gate;
 
-	if (READ_ONCE(alone.polled))
+	if (READ_ONCE(alone.polled) || is_forked())
 		return;
 	WRITE_ONCE(alone.polled, true);
 	gate = get_gate();
@@ -297,8 +332,11 @@ void alone_poll(void)
 
 void alone_closed(void)
 {
-	struct worker *worker = alone.gate ? gate_worker(alone.gate) : NULL;
+	struct worker *worker;
 
+	if (is_forked())
+		return;
+	worker = alone.gate ? gate_worker(alone.gate) : NULL;
 	if (worker) {
 		inproc_unmount(worker_service(worker));
 		worker_end(worker);

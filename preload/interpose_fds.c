@@ -143,12 +143,18 @@ interposed int close(int fd)
 	return REAL(close)(fd);
 }
 
+static void copied(int from, int to)
+{
+	if (mark_copy(from, to))
+		fuse_dev_closed();
+}
+
 interposed int dup(int fd)
 {
 	int to = REAL(dup)(fd);
 
 	if (to >= 0 && mark_of(fd))
-		mark_copy(fd, to);
+		copied(fd, to);
 	return to;
 }
 
@@ -157,7 +163,7 @@ interposed int dup2(int fd, int to)
 	int ret = REAL(dup2)(fd, to);
 
 	if (ret >= 0 && fd != to && (mark_of(fd) || mark_of(to)))
-		mark_copy(fd, to);
+		copied(fd, to);
 	return ret;
 }
 
@@ -166,7 +172,7 @@ interposed int dup3(int fd, int to, int flags)
 	int ret = REAL(dup3)(fd, to, flags);
 
 	if (ret >= 0 && (mark_of(fd) || mark_of(to)))
-		mark_copy(fd, to);
+		copied(fd, to);
 	return ret;
 }
 
@@ -193,7 +199,7 @@ static int after_fcntl(int fd, int cmd, void *arg, int ret)
 	if (ret < 0 || !mark_of(fd))
 		return ret;
 	if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)
-		mark_copy(fd, ret);
+		copied(fd, ret);
 	else if (cmd == F_SETFL && marked(fd))
 		mark_set_nonblock(fd, (uintptr_t)arg & O_NONBLOCK);
 	return ret;

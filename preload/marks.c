@@ -79,15 +79,20 @@ bool unmark(int fd)
 	return __atomic_sub_fetch(&marks_nr, 1, __ATOMIC_ACQ_REL) == 0;
 }
 
-void mark_copy(int from, int to)
+bool mark_copy(int from, int to)
 {
+	bool last;
+
 	if (from == to || somebody_elses())
-		return;
-	unmark(to);
-	if (marked(from))
+		return false;
+	last = unmark(to);
+	if (marked(from)) {
 		mark(to);
-	else if (mark_of(from) & MARK_PIPE)
+		return false;
+	}
+	if (mark_of(from) & MARK_PIPE)
 		fuse_pipe_dup(from, to);
+	return last;
 }
 
 void mark_set_nonblock(int fd, bool on)

@@ -38,8 +38,8 @@ static inline bool marked(int fd)
 void mark(int fd);
 /** unmark() - @fd was, or is about to be, closed. Return: it was the last that stood for /dev/fuse. */
 bool unmark(int fd);
-/** mark_copy() - @to became a duplicate of @from, whatever it was before. */
-void mark_copy(int from, int to);
+/** mark_copy() - @to became a duplicate of @from, whatever it was before. Return: it was the last that stood for /dev/fuse, and none does now. */
+bool mark_copy(int from, int to);
 /** mark_set_nonblock() - O_NONBLOCK of @fd was set or cleared. */
 void mark_set_nonblock(int fd, bool on);
 /** mark_if_ours() - mark @fd if it is an end of a message socket that process @owner made. */

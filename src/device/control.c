@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "device/device_impl.h"
 
 /* What must not overtake each other when a session is paid back. */
@@ -186,7 +187,7 @@ static bool control_ensure_thread(struct device *dev)
 {
 	if (!dev->control_running)
 		dev->control_running =
-			pthread_create(&dev->control_thread, NULL, control_main, dev) == 0;
+			thread_start(&dev->control_thread, control_main, dev) == 0;
 	return dev->control_running;
 }
 

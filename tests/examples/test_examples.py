@@ -43,6 +43,17 @@ def test_suite_and_load(top, way, daemon):
     assert os.listdir(top / "src") == []
 
 
+@pytest.mark.parametrize("way", [inproc, by_hand])
+@pytest.mark.parametrize("options", [[], ["--wait", "epoll"]], ids=["block", "epoll"])
+def test_children(top, way, options):
+    """A daemon's child closes what it has inherited: that ends nothing."""
+    with way(top, ["memfuse", "--children", *options]) as mnt:
+        for i in range(20):
+            (mnt / f"d{i}").mkdir()
+            assert (top / "socket").exists()
+        assert "right" in check(HAMMER, "--seconds", "0.3", mnt / "d0")
+
+
 def test_hammer_sees_a_wrong_byte(top):
     """The load test itself: what somebody else writes into its files is found."""
     process = subprocess.Popen([HAMMER, "--seconds", "20", "--threads", "2", str(top / "mnt")], stderr=subprocess.PIPE,

@@ -11,6 +11,7 @@
  *	--send HOW	writev (default), write, splice
  *	--stdio		duplicate the descriptor to 0, close the first, and serve there
  *	--background	go to the background after the mount
+ *	--children	before each MKDIR, start a child that closes all descriptors, as who starts another program does
  *
  * Which calls a program makes on its descriptor is what differs between FUSE daemons. Serves until it is unmounted, by
  * somebody or on SIGTERM. Exit status: 0 after ENODEV, 3 after an end of file, 1 on errors, 2 for wrong usage.
@@ -31,6 +32,7 @@
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "memfs.h"
@@ -44,6 +46,8 @@
 #define PIPE_BYTES  (1u << 20)
 #define PIPE_WRITE  (512u << 10)
 #define VALID_FOR_S 1
+/* More than there are. */
+#define CHILD_FDS 256
 
 #ifndef FUSE_COMPAT_SETXATTR_IN_SIZE
 #define FUSE_COMPAT_SETXATTR_IN_SIZE 8
@@ -75,7 +79,7 @@ static const char *const send_names[] = { "writev", "write", "splice", NULL };
 
 static struct {
 	unsigned int threads;
-	int clone, stdio, background;
+	int clone, stdio, background, children;
 	int wait, receive, send;
 	const char *mountpoint;
 } opts = { .threads = 4 };
@@ -246,11 +250,35 @@ static void do_readlink(struct server *s, const struct fuse_in_header *in)
 	reply(s, in, n, target, n > 0 ? (size_t)n : 0);
 }
 
+/* Return: 0, or -EIO when the child has not come to its end. */
+static int run_child(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		alarm(5);
+		for (int fd = 3; fd < CHILD_FDS; fd++)
+			close(fd);
+		_exit(0);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0 ? 0 : -EIO;
+}
+
+static int do_mkdir(const struct fuse_in_header *in, const void *args, struct fuse_entry_out *out)
+{
+	const struct fuse_mkdir_in *mkdir_in = args;
+	int err = opts.children ? run_child() : 0;
+
+	return err ? err
+		   : memfs_make(in->nodeid, (const char *)(mkdir_in + 1),
+				(mkdir_in->mode & 07777) | S_IFDIR, in, NULL, out);
+}
+
 /* What makes a name: MKNOD, MKDIR, SYMLINK, LINK. */
 static void do_make(struct server *s, const struct fuse_in_header *in, const void *args)
 {
 	const struct fuse_mknod_in *mknod_in = args;
-	const struct fuse_mkdir_in *mkdir_in = args;
 	const struct fuse_link_in *link_in = args;
 	const char *name = args;
 	struct fuse_entry_out out;
@@ -260,8 +288,7 @@ static void do_make(struct server *s, const struct fuse_in_header *in, const voi
 		err = memfs_make(in->nodeid, (const char *)(mknod_in + 1), mknod_in->mode, in, NULL,
 				 &out);
 	else if (in->opcode == FUSE_MKDIR)
-		err = memfs_make(in->nodeid, (const char *)(mkdir_in + 1),
-				 (mkdir_in->mode & 07777) | S_IFDIR, in, NULL, &out);
+		err = do_mkdir(in, args, &out);
 	else if (in->opcode == FUSE_SYMLINK)
 		err = memfs_make(in->nodeid, name, S_IFLNK | 0777, in, name + strlen(name) + 1,
 				 &out);
@@ -651,6 +678,7 @@ static void parse(int argc, char **argv)
 		{ "clone", no_argument, &opts.clone, 1 },
 		{ "stdio", no_argument, &opts.stdio, 1 },
 		{ "background", no_argument, &opts.background, 1 },
+		{ "children", no_argument, &opts.children, 1 },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;

@@ -6,6 +6,7 @@
  * longer: a file that would have to be waited for, on a disk or a server, is not read this way.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <sys/uio.h>
 
 #include "base/iov.h"
@@ -22,8 +23,10 @@ static ssize_t fill_segments(struct inproc *ip, uint64_t unique, size_t len, fil
 	struct iovec iov[FILL_SEGMENTS];
 	struct request *req;
 	ssize_t ret = -ENOENT;
-	int nr;
+	int nr, cancel_state, unused;
 
+	/* Who is cancelled would keep the request. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	/* As for a reply. */
 	inproc_busy(ip);
 	req = __atomic_load_n(&ip->gone, __ATOMIC_SEQ_CST) ? NULL : request_find(ip->dev, unique);
@@ -39,6 +42,7 @@ static ssize_t fill_segments(struct inproc *ip, uint64_t unique, size_t len, fil
 		reply_return(req, unique);
 	}
 	inproc_not_busy(ip);
+	pthread_setcancelstate(cancel_state, &unused);
 	return ret;
 }
 

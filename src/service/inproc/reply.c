@@ -3,6 +3,7 @@
  * Replies of the daemon: from the buffers, or the pipe, of its write(2) to the driver.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -258,9 +259,8 @@ static ssize_t reply_handle(struct inproc *ip, const struct fuse_out_header *hdr
 	return ret;
 }
 
-ssize_t inproc_write(struct service *svc, const struct iovec *iov, unsigned int nr)
+static ssize_t write_segments(struct inproc *ip, const struct iovec *iov, unsigned int nr)
 {
-	struct inproc *ip = inproc_of(svc);
 	struct reply_source src = { .iov = iov, .nr = nr, .pipe_fd = -1 };
 	struct fuse_out_header hdr;
 
@@ -273,17 +273,33 @@ ssize_t inproc_write(struct service *svc, const struct iovec *iov, unsigned int 
 	return reply_handle(ip, &hdr, &src);
 }
 
+/* A thread that were cancelled with a reply half given would leave the request, or a lock, to nobody. */
+ssize_t inproc_write(struct service *svc, const struct iovec *iov, unsigned int nr)
+{
+	int cancel_state, unused;
+	ssize_t ret;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	ret = write_segments(inproc_of(svc), iov, nr);
+	pthread_setcancelstate(cancel_state, &unused);
+	return ret;
+}
+
 ssize_t inproc_write_filled(struct service *svc, const struct fuse_out_header *hdr)
 {
 	/* The segments are for who is not answered directly any more: the driver's memory is gone then, and so is who waits. */
 	struct reply_source src = { .pipe_fd = -1, .filled = true };
+	int cancel_state, unused;
+	ssize_t ret;
 
-	return reply_handle(inproc_of(svc), hdr, &src);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	ret = reply_handle(inproc_of(svc), hdr, &src);
+	pthread_setcancelstate(cancel_state, &unused);
+	return ret;
 }
 
-ssize_t inproc_write_pipe(struct service *svc, int pipe_fd, size_t len)
+static ssize_t write_from_pipe(struct inproc *ip, int pipe_fd, size_t len)
 {
-	struct inproc *ip = inproc_of(svc);
 	struct reply_source src = { .pipe_fd = pipe_fd };
 	struct fuse_out_header hdr;
 	struct iovec to = { .iov_base = &hdr, .iov_len = sizeof(hdr) };
@@ -298,5 +314,16 @@ ssize_t inproc_write_pipe(struct service *svc, int pipe_fd, size_t len)
 	/* Of a notification nothing is left. */
 	if (ret < 0 && (hdr.unique || hdr.len != len))
 		pipe_discard(pipe_fd, len - sizeof(hdr));
+	return ret;
+}
+
+ssize_t inproc_write_pipe(struct service *svc, int pipe_fd, size_t len)
+{
+	int cancel_state, unused;
+	ssize_t ret;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	ret = write_from_pipe(inproc_of(svc), pipe_fd, len);
+	pthread_setcancelstate(cancel_state, &unused);
 	return ret;
 }
