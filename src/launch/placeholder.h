@@ -17,7 +17,8 @@ struct placeholder;
  * @options: mount(2)'s data, as the daemon gave it
  * @ended: called on a thread of the placeholder's when somebody unmounted it, or its namespace is gone. May be called
  *         before placeholder_mount() returns; must not call into the placeholder
- * @ctx: for @ended
+ * @still_waits: does @tid still wait, so that its number is no other thread's? Called on the caller's thread
+ * @ctx: for both
  */
 struct placeholder_config {
 	pid_t tid;
@@ -25,15 +26,16 @@ struct placeholder_config {
 	unsigned long flags;
 	const char *options;
 	void (*ended)(void *ctx);
+	bool (*still_waits)(void *ctx);
 	void *ctx;
 };
 
 /**
  * placeholder_mount() - put it there: a FUSE mount of the daemon's own source, type and options, or, where that
- * cannot be, a tmpfs.
+ * cannot be, a tmpfs. A thread that may not mount by itself gets it where fusermount would let it mount, nosuid and nodev.
  *
- * Context: forks and waits for the child. Return: 0; -EXDEV when the thread has no mount namespace of its own; negative
- * errno when nothing can be mounted there.
+ * Context: forks and waits for the child, some seconds at most. Return: 0; -EXDEV when the thread has no mount namespace of
+ * its own; -ESRCH when it no longer waits; negative errno when nothing can be mounted there.
  */
 int must_check placeholder_mount(struct placeholder **ret_ph,
 				 const struct placeholder_config *config);

@@ -81,6 +81,7 @@ struct supervisor {
 	size_t resp_bytes;
 	struct opened_device devices[SUPERVISE_DEVICES];
 	struct placeholder *placeholder;
+	bool placeholder_due; /* the thread that mounted was interrupted before it got one */
 	bool unmounted; /* and the owner was told */
 	char path[PATH_MAX];
 	struct launch_mount mnt;
@@ -287,15 +288,20 @@ static bool at_placeholder(struct supervisor *sup)
 /* The mounted device whose mount point is sup->path, where there is no placeholder. */
 static struct opened_device *device_find_target(struct supervisor *sup)
 {
-	struct stat st;
+	bool any = false;
+	dev_t dev;
+	ino_t ino;
 
-	if (tracee_stat((pid_t)sup->req->pid, sup->path, &st) < 0)
+	/* Most unmounts are of something else, which may hang: not even its path is looked at. */
+	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++)
+		any |= sup->devices[i].has_target;
+	if (!any || tracee_place((pid_t)sup->req->pid, sup->path, &dev, &ino) < 0)
 		return NULL;
 	for (unsigned int i = 0; i < SUPERVISE_DEVICES; i++) {
 		struct opened_device *d = &sup->devices[i];
 
-		if (d->state == DEVICE_MOUNTED && d->has_target && d->target_dev == st.st_dev &&
-		    d->target_ino == st.st_ino)
+		if (d->state == DEVICE_MOUNTED && d->has_target && d->target_dev == dev &&
+		    d->target_ino == ino)
 			return d;
 	}
 	return NULL;
@@ -332,6 +338,11 @@ static void place_changed(void *ctx)
 	sup->events.changed(sup->events.ctx);
 }
 
+static bool place_still_waits(void *ctx)
+{
+	return supervisor_still_waits(ctx);
+}
+
 /* What cannot be had is no reason to refuse the mount: most daemons never look. */
 static void mount_placeholder(struct supervisor *sup)
 {
@@ -341,6 +352,7 @@ static void mount_placeholder(struct supervisor *sup)
 		.flags = sup->req->data.args[3],
 		.options = sup->options,
 		.ended = place_changed,
+		.still_waits = place_still_waits,
 		.ctx = sup,
 	};
 	int err;
@@ -349,9 +361,11 @@ static void mount_placeholder(struct supervisor *sup)
 	sup->placeholder = NULL;
 	sup->unmounted = false;
 	err = placeholder_mount(&sup->placeholder, &config);
-	if (err == -EXDEV)
-		log_debug("no placeholder on %s: the command has no mounts of its own",
-			  sup->mnt.target);
+	sup->placeholder_due = err == -ESRCH;
+	if (err == -EXDEV || err == -ESRCH)
+		log_debug("no placeholder on %s: %s", sup->mnt.target,
+			  err == -ESRCH ? "a signal interrupted the mount"
+					: "the command has no mounts of its own");
 	else if (err)
 		log_warn("the daemon does not find its file system on %s: no placeholder: %s",
 			 sup->mnt.target, strerror(-err));
@@ -362,24 +376,30 @@ static int mount_device(struct supervisor *sup)
 	struct launch_mount *mnt = &sup->mnt;
 	pid_t tid = (pid_t)sup->req->pid;
 	struct opened_device *d;
-	struct stat st;
-	ino_t ino;
+	bool has_target;
+	dev_t dev = 0;
+	ino_t ino, target = 0;
 	int err;
 
 	if (tracee_socket_inode(tid, mnt->fd, &ino) < 0)
 		return -EINVAL;
 	d = device_find(sup, ino);
-	if (!d || !supervisor_still_waits(sup))
+	if (!d)
 		return -EINVAL;
-	if (d->state == DEVICE_MOUNTED)
+	has_target = d->state == DEVICE_OPEN && tracee_place(tid, mnt->target, &dev, &target) == 0;
+	if (!supervisor_still_waits(sup))
+		return -EINVAL;
+	if (d->state == DEVICE_MOUNTED) {
+		/* A signal came when it was mounted, but not yet here. */
+		if (sup->placeholder_due)
+			mount_placeholder(sup);
 		return 0;
+	}
 	if (d->state != DEVICE_OPEN)
 		return -EINVAL;
-	d->has_target = tracee_stat(tid, mnt->target, &st) == 0;
-	if (d->has_target) {
-		d->target_dev = st.st_dev;
-		d->target_ino = st.st_ino;
-	}
+	d->has_target = has_target;
+	d->target_dev = dev;
+	d->target_ino = target;
 	err = sup->events.mounted(sup->events.ctx, mnt, d->fd);
 	if (err)
 		return err;
@@ -399,7 +419,10 @@ static int handle_mount(struct supervisor *sup)
 	if (sc->args[3] & MS_REMOUNT) {
 		if (tracee_read_string(tid, sc->args[1], sup->path, sizeof(sup->path)) < 0)
 			return 1;
-		return at_placeholder(sup) || device_find_target(sup) ? 0 : 1;
+		return (at_placeholder(sup) || device_find_target(sup)) &&
+				       supervisor_still_waits(sup)
+			       ? 0
+			       : 1;
 	}
 	if (!sc->args[2] || tracee_read_string(tid, sc->args[2], type, sizeof(type)) < 0 ||
 	    !mount_options_is_fuse(type))
@@ -448,6 +471,8 @@ static int handle_umount(struct supervisor *sup)
 			       sizeof(sup->path)) < 0)
 		return 1;
 	if (at_placeholder(sup)) {
+		if (!supervisor_still_waits(sup))
+			return 1;
 		/* The daemon may lack the right, as its fusermount does that is not setuid here. */
 		supervisor_unmount(sup, (pid_t)sup->req->pid);
 		tell_unmounted(sup);

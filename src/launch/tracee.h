@@ -35,10 +35,41 @@ pid_t must_check tracee_process(pid_t tid);
 int must_check tracee_take_fd(pid_t pid, int fd);
 
 /**
- * tracee_stat() - stat(2) of @path as the thread would resolve it, from its root or working directory.
+ * tracee_open_path() - an O_PATH descriptor of @path as the thread would resolve it, from its root or working directory.
  *
- * Return: 0 or negative errno.
+ * Absolute links lead from the thread's root, not from ours. Return: the descriptor or negative errno.
  */
-int must_check tracee_stat(pid_t tid, const char *path, struct stat *ret_st);
+int must_check tracee_open_path(pid_t tid, const char *path);
+
+/**
+ * tracee_device() - device number of what @fd, an O_PATH descriptor, names.
+ *
+ * Asks for nothing else: that a FUSE mount tells without asking its daemon, and everybody. Return: 0 or negative errno.
+ */
+int must_check tracee_device(int fd, dev_t *ret_dev);
+
+/**
+ * tracee_place() - device and inode number of @path, as the thread would resolve it.
+ *
+ * A file system whose daemon does not answer is not asked. Return: 0 or negative errno.
+ */
+int must_check tracee_place(pid_t tid, const char *path, dev_t *ret_dev, ino_t *ret_ino);
+
+/**
+ * struct tracee_identity - as whom a thread acts; numbers of our user namespace.
+ * @euid: effective user
+ * @fsuid: user that files are opened as
+ * @fsgid: group that files are opened as
+ * @may_mount: has CAP_SYS_ADMIN in its own user namespace
+ */
+struct tracee_identity {
+	uid_t euid;
+	uid_t fsuid;
+	gid_t fsgid;
+	bool may_mount;
+};
+
+/** tracee_identify() - as whom does thread @tid act? Return: 0 or negative errno. */
+int must_check tracee_identify(pid_t tid, struct tracee_identity *ret_identity);
 
 #endif

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Daemons that look at what they mounted find a placeholder there, and nobody else does."""
 import contextlib
+import ctypes
 import os
 import pathlib
 import re
@@ -329,3 +330,85 @@ def test_daemons(place, name, user):
         status = r.process.wait(20)
         assert status == 0 if HAVE_FUSE else status in (0, 1, 143), r.text()
         assert "WARNING" not in r.text() and "still" not in r.text()
+
+
+# What a daemon does that is up to no good: argv is what it lays over /dev/fuse ("" for nothing), mount point, type, flags, source.
+EVIL = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+over, target, kind, flags, source = sys.argv[1:]
+if over:
+    assert libc.unshare(0x10020000) == 0
+    libc.mount(b"none", b"/", None, 0x44000, None)
+    assert libc.mount(over.encode(), b"/dev/fuse", None, 0x1000, None) == 0
+fd = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={fd},rootmode=40000,user_id=0,group_id=0".encode()
+print("mount:", libc.mount(source.encode(), target.encode(), kind.encode(), int(flags), options), flush=True)
+time.sleep(float(os.environ.get("LINGER", "0.5")))
+"""
+
+
+def evil(over, target, kind="fuse", flags=0, source="x"):
+    return as_user(["python3", "-c", EVIL, over, str(target), kind, str(flags), str(source)])
+
+
+def needs_user_namespaces():
+    if subprocess.run(as_user(["unshare", "-Um", "true"]), capture_output=True).returncode:
+        pytest.skip("no user namespaces")
+
+
+def watch_opens(path):
+    """An inotify descriptor that is readable once somebody has opened the file."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    assert libc.inotify_add_watch(fd, str(path).encode(), 0x20) >= 0
+    return os.fdopen(fd, "rb", buffering=0)
+
+
+@needs_fuse
+@pytest.mark.parametrize("when", ["never", "auto", "always"])
+def test_what_lies_on_the_device_is_not_opened(place, when):
+    """In a namespace of its own, a daemon may bind anything there."""
+    needs_user_namespaces()
+    victim = place / "victim"
+    victim.write_text("root's\n")
+    victim.chmod(0o600)
+    with watch_opens(victim) as opens:
+        with Run(place, evil(str(victim), place / "mnt"), "--placeholder", when, "--in-process", "never") as r:
+            r.process.wait(20)
+            assert "mount: 0" in r.text(), r.text()
+        assert opens.read(4096) is None, "somebody opened it"
+
+
+@needs_fuse
+def test_device_of_a_child_that_is_stopped(place):
+    """Who owns a user namespace may stop what comes into it; the launch goes on."""
+    needs_user_namespaces()
+    stop = """
+while True:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if int(pid) not in mine and os.stat(f"/proc/{pid}/ns/user").st_ino == own: os.kill(int(pid), 19)
+        except OSError: pass
+"""
+    script = EVIL.replace("fd = os.open", "own = os.stat('/proc/self/ns/user').st_ino; parent = os.getpid()\nif os.fork() == 0:\n"
+                          "    mine = {parent, os.getpid()}" + stop.replace("\n", "\n    ") + "\nfd = os.open")
+    (place / "plain").write_text("")
+    with Run(place, as_user(["timeout", "20", "python3", "-c", script, str(place / "plain"), str(place / "mnt"), "fuse", "0", "x"]),
+             "--in-process", "never", "--stop-timeout", "1") as r:
+        assert eventually(lambda: "mount: 0" in r.text(), 15), r.text()
+        r.process.terminate()
+        r.process.wait(15)
+
+
+@needs_fuse
+def test_user_covers_only_what_is_his(place):
+    """Root processes of the command see the same mounts."""
+    (place / "roots").mkdir()
+    for target, found in [("roots", False), ("mnt", True)]:
+        with Run(place, ["sh", "-c", '"$@" & sleep 1; echo roots: $(grep -c " $DIR/roots " /proc/self/mounts);'
+                         'grep " $DIR/mnt " /proc/self/mounts; wait', "sh", *evil("", place / target)],
+                 "--in-process", "never", "--placeholder", "always", wrap=lambda c: ["env", f"DIR={place}", "LINGER=2", *c]) as r:
+            r.process.wait(20)
+            assert "mount: 0" in r.text() and "roots: 0" in r.text(), r.text()
+            assert ("nosuid,nodev" in r.text()) == found and ("no placeholder" in r.text()) != found, r.text()
