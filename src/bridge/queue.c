@@ -26,9 +26,10 @@ static int take_requests(struct bridge_queue *q)
 	while (nr < BATCH && bridge_can_take(q)) {
 		int ret = bridge_take_request(q);
 
+		/* What was taken before is published also then: whoever drains counts on the device's having seen it. */
 		if (ret < 0)
-			return ret;
-		if (ret == 0)
+			nr = ret;
+		if (ret <= 0)
 			break;
 		nr++;
 	}
