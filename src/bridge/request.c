@@ -177,7 +177,8 @@ static int read_request(struct bridge_queue *q, const struct bridge_slot *slot, 
 	/* ENOENT: interrupted before we had it. EIO, E2BIG: the kernel ended one that was too large. */
 	if (errno == EINTR || errno == ENOENT || errno == EIO || errno == E2BIG)
 		return -EAGAIN;
-	return -errno;
+	/* An abort that came while we read: the same end as ENODEV. */
+	return errno == ECONNABORTED ? -ENODEV : -errno;
 }
 
 /* Choose the slot: the landing itself, or a small one with a copy. */
