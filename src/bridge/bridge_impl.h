@@ -240,7 +240,7 @@ void bridge_fail_all(struct bridge_queue *q);
  * @arg: what follows it, in memory that may change meanwhile, @len bytes
  *
  * Waits for the device when the ring is full. Context: any thread.
- * Return: 0; -EBADMSG; -ESHUTDOWN when the bridge ends; -EPROTO for a request that is too short.
+ * Return: 0; -EBADMSG; -ESHUTDOWN when the bridge ends; -ENODEV at unmount; -EPROTO for a request that is too short.
  */
 int must_check bridge_hiprio_send(struct bridge *bridge, const struct fuse_in_header *hdr,
 				  const uint8_t *arg, size_t len);

@@ -142,17 +142,25 @@ static int hiprio_add(struct bridge *b, const struct fuse_in_header *hdr, uint64
 	int err = hiprio_try(b, hdr, arg);
 
 	while (err == -ENOSPC) {
-		struct pollfd pfds[2] = { { .fd = hp->ring->call_fd, .events = POLLIN },
-					  { .fd = b->stop_fd, .events = POLLIN } };
+		struct pollfd pfds[3] = { { .fd = hp->ring->call_fd, .events = POLLIN },
+					  { .fd = b->stop_fd, .events = POLLIN },
+					  /* Only the end of the mount (POLLERR). */
+					  { .fd = b->queues[0].fuse_fd } };
 		bool more;
 
 		if (virtq_driver_publish(hp->ring->drv))
 			fd_signal(hp->ring->kick_fd);
 		more = virtq_driver_call_enable(hp->ring->drv);
 		pthread_mutex_unlock(&hp->lock);
-		if (!more && poll(pfds, array_size(pfds), FULL_POLL_MS) > 0 && pfds[1].revents)
-			err = -ESHUTDOWN;
+		if (!more && poll(pfds, array_size(pfds), FULL_POLL_MS) > 0) {
+			if (pfds[1].revents)
+				err = -ESHUTDOWN;
+			else if (pfds[2].revents & POLLERR)
+				err = -ENODEV;
+		}
 		pthread_mutex_lock(&hp->lock);
+		if (err == -ENODEV)
+			return err;
 		if (err == -ESHUTDOWN || fd_drain_signal(hp->ring->call_fd) < 0)
 			return -ESHUTDOWN;
 		virtq_driver_call_disable(hp->ring->drv);
