@@ -101,6 +101,27 @@ static int parse_options(const char *options, unsigned long *ret_flags, char *re
 	return 0;
 }
 
+/* Blanks and backslashes in mountinfo's paths are written as octal: \\040. */
+static void decode_path(char *path)
+{
+	static const char *const escapes[] = { "\\040", "\\011", "\\012", "\\134" };
+	static const char chars[] = " \t\n\\";
+	char *to = path;
+
+	for (const char *from = path; *from; to++) {
+		*to = *from;
+		for (size_t i = 0; i < array_size(escapes); i++) {
+			if (strncmp(from, escapes[i], 4) == 0) {
+				*to = chars[i];
+				from += 3;
+				break;
+			}
+		}
+		from++;
+	}
+	*to = '\0';
+}
+
 /* The device number of what is mounted last at @path: "0:57"; "" when nothing is. */
 static void find_mount(const char *path, char *dev, size_t size)
 {
@@ -110,12 +131,12 @@ static void find_mount(const char *path, char *dev, size_t size)
 
 	dev[0] = '\0';
 	while (f && getline(&line, &cap, f) > 0) {
-		char number[32], at[PATH_MAX];
+		char number[32], at[4 * PATH_MAX];
 
-		/* Blanks in paths are written as octal there; such a path is compared by its device alone. */
-		if (sscanf(line, "%*d %*d %31s %*s %4095s", number, at) != 2)
+		if (sscanf(line, "%*d %*d %31s %*s %16383s", number, at) != 2)
 			continue;
-		if (strcmp(at, path) == 0 || (strchr(at, '\\') && strpbrk(path, " \t\n\\")))
+		decode_path(at);
+		if (strcmp(at, path) == 0)
 			snprintf(dev, size, "%s", number);
 	}
 	if (f)

@@ -149,6 +149,24 @@ def test_signal(top, sig):
         assert (top / "src" / "f").read_text() == "hello"
 
 
+def test_blanks(top):
+    """Two mount points with blanks: the end of the first takes away that one."""
+    places = [top / "a b", top / "c d\\e"]
+    escaped = [str(p).replace("\\", "\\134").replace(" ", "\\040") for p in places]
+    for p in places:
+        p.mkdir()
+    with device(top, "null"), Mount(top / "socket", places[0]) as first:
+        first.wait_ready()
+        (top / "2").mkdir()
+        with device(top / "2", "null"), Mount(top / "2" / "socket", places[1]) as second:
+            second.wait_ready()
+            assert all(map(is_mounted, escaped))
+            assert first.end(signal.SIGTERM) == 0, first.text()
+            assert [is_mounted(e) for e in escaped] == [False, True]
+            assert second.end(signal.SIGTERM) == 0, second.text()
+            assert not is_mounted(escaped[1])
+
+
 def test_signal_under_load(top):
     with device(top, "bindfs"), mounted(top) as m, Load(top / "mnt" / "f") as load:
         assert m.end(signal.SIGTERM) == 0, m.text()
