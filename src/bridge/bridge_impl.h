@@ -26,7 +26,7 @@
 #define BRIDGE_NR_SMALL 256u
 /** BRIDGE_NR_LARGE - large slots per queue; one of them is where the next request is read to. */
 #define BRIDGE_NR_LARGE 32u
-/** BRIDGE_LOCKS_MAX - SETLKW under way per queue; more get ENOLCK, so that an unlock always finds a slot. */
+/** BRIDGE_LOCKS_MAX - SETLKW under way per queue, fewer with small rings; more get ENOLCK, so that an unlock always finds a slot. */
 #define BRIDGE_LOCKS_MAX (BRIDGE_NR_SMALL / 2)
 /** BRIDGE_SEGS_MAX - descriptors of the longest chain: header, arguments, payload; header, body. */
 #define BRIDGE_SEGS_MAX 5
@@ -52,6 +52,7 @@
  * @opcode: its opcode
  * @large: which of the two free lists it belongs to
  * @busy: with the device
+ * @waits: a lock that is counted in bridge_queue.nr_locks
  */
 struct bridge_slot {
 	uint8_t *in;
@@ -62,6 +63,7 @@ struct bridge_slot {
 	uint32_t opcode;
 	bool large;
 	bool busy;
+	bool waits;
 };
 
 /**
@@ -76,7 +78,7 @@ struct bridge_slot {
  * @small: free small slots, @nr_small of them
  * @large: free large slots, @nr_large of them; last in, first out: few pages are touched
  * @landing: large slot that the next request is read to, or NULL
- * @nr_locks: SETLKW under way
+ * @nr_locks: SETLKW under way, but for unlocks
  * @sync: eventfd of who waits until what the device gave back is passed on (notify.c), or -1
  * @spin_credit: grows when looking for replies was worth it
  */

@@ -11,6 +11,7 @@
  * at; a size in the arguments is read once and bounded by the slot. Of a reply, the header that was checked is what the kernel gets.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -94,10 +95,8 @@ int bridge_submit(struct bridge_queue *q, struct bridge_slot *slot, size_t len, 
 		segs[nr_out + nr_in++] = (struct iovec){ .iov_base = slot->out + OUT_HDR,
 							 .iov_len = reply_bytes - OUT_HDR };
 	err = virtq_driver_add(q->ring->drv, segs, nr_out, nr_in, slot);
-	if (err == 0) {
+	if (err == 0)
 		slot->busy = true;
-		q->nr_locks += slot->opcode == FUSE_SETLKW;
-	}
 	return err;
 }
 
@@ -194,10 +193,22 @@ static struct bridge_slot *place_request(struct bridge_queue *q, size_t len, siz
 	return TAKE_PTR(q->landing);
 }
 
+/* Locks that wait must leave room in the ring for what ends them; each takes three descriptors, and half is theirs. */
+static unsigned int locks_max(const struct bridge_queue *q)
+{
+	const uint32_t fit = (q->bridge->config.queue_size - BRIDGE_SEGS_MAX) / 3 / 2;
+
+	return max_of(min_of(fit, (uint32_t)BRIDGE_LOCKS_MAX), 1u);
+}
+
 static int forward(struct bridge_queue *q, const struct fuse_opcode_info *op,
 		   const struct fuse_in_header *hdr, size_t len)
 {
 	size_t room = reply_room(op, q->landing->in, len);
+	/* An unlock comes as SETLKW too, and waits for nothing. */
+	const bool waits = hdr->opcode == FUSE_SETLKW &&
+			   arg_u32(q->landing->in, len, offsetof(struct fuse_lk_in, lk.type)) !=
+				   F_UNLCK;
 	struct bridge_slot *slot;
 	int err;
 
@@ -205,7 +216,7 @@ static int forward(struct bridge_queue *q, const struct fuse_opcode_info *op,
 		bridge_reply_error(q, hdr->unique, -EIO);
 		return 1;
 	}
-	if (hdr->opcode == FUSE_SETLKW && q->nr_locks >= BRIDGE_LOCKS_MAX) {
+	if (waits && q->nr_locks >= locks_max(q)) {
 		bridge_reply_error(q, hdr->unique, -ENOLCK);
 		return 1;
 	}
@@ -217,6 +228,8 @@ static int forward(struct bridge_queue *q, const struct fuse_opcode_info *op,
 		bridge_slot_put(q, slot);
 		return err;
 	}
+	slot->waits = waits;
+	q->nr_locks += waits;
 	return 1;
 }
 
@@ -281,7 +294,8 @@ int bridge_return_replies(struct bridge_queue *q)
 		struct bridge_slot *slot = cookie;
 
 		slot->busy = false;
-		q->nr_locks -= slot->opcode == FUSE_SETLKW;
+		q->nr_locks -= slot->waits;
+		slot->waits = false;
 		if (slot->opcode == FUSE_NOTIFY_REPLY) {
 			/* Nobody waits. */
 		} else if (bridge_reply_check(slot, written, &hdr)) {
