@@ -282,6 +282,7 @@ def test_daemon_killed(top):
     (["--queues", "0", "S", "M"], 2, "not a number from 1 to 64"),
     (["S"], 2, "two arguments are needed"),
     (["S", "M", "-o", "bogus"], 2, "'bogus' is not an option"),
+    (["S", "M", "-o", "blksize=512"], 2, "'blksize=512' is not an option"),
     (["S", "/nonexisting"], 1, "No such file or directory"),
     (["--queue-size", "100", "S", "M"], 1, "power of two"),
     (["/nonexisting", "M"], 1, "cannot connect"),
