@@ -206,9 +206,9 @@ static int forward(struct bridge_queue *q, const struct fuse_opcode_info *op,
 {
 	size_t room = reply_room(op, q->landing->in, len);
 	/* An unlock comes as SETLKW too, and waits for nothing. */
-	const bool waits = hdr->opcode == FUSE_SETLKW &&
-			   arg_u32(q->landing->in, len, offsetof(struct fuse_lk_in, lk.type)) !=
-				   F_UNLCK;
+	const bool waits =
+		hdr->opcode == FUSE_SETLKW &&
+		arg_u32(q->landing->in, len, offsetof(struct fuse_lk_in, lk.type)) != F_UNLCK;
 	struct bridge_slot *slot;
 	int err;
 

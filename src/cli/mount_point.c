@@ -45,8 +45,7 @@ static const struct {
 };
 
 /* Options of the kernel's FUSE that go into the text; those that take a number end with '='. */
-static const char *const text_options[] = { "allow_other", "default_permissions",
-					    "max_read=" };
+static const char *const text_options[] = { "allow_other", "default_permissions", "max_read=" };
 
 static bool is_flag_option(const char *word, unsigned long *flags)
 {
