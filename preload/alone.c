@@ -272,7 +272,7 @@ struct service *alone_service(void)
 void alone_wait_init(void)
 {
 	/* Of a daemon that refuses INIT nothing comes, and its threads end. */
-	for (int ms = 0; !alone_service() && ms < ALONE_INIT_MS; ms++)
+	for (int ms = 0; !alone_service() && !is_forked() && ms < ALONE_INIT_MS; ms++)
 		usleep(1000);
 }
 

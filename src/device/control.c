@@ -186,8 +186,7 @@ static void *control_main(void *arg)
 static bool control_ensure_thread(struct device *dev)
 {
 	if (!dev->control_running)
-		dev->control_running =
-			thread_start(&dev->control_thread, control_main, dev) == 0;
+		dev->control_running = thread_start(&dev->control_thread, control_main, dev) == 0;
 	return dev->control_running;
 }
 

@@ -349,7 +349,7 @@ time.sleep(float(os.environ.get("LINGER", "0.5")))
 
 
 def evil(over, target, kind="fuse", flags=0, source="x"):
-    return as_user(["python3", "-c", EVIL, over, str(target), kind, str(flags), str(source)])
+    return as_user(["/usr/bin/python3", "-c", EVIL, over, str(target), kind, str(flags), str(source)])
 
 
 def needs_user_namespaces():
@@ -394,7 +394,7 @@ while True:
     script = EVIL.replace("fd = os.open", "own = os.stat('/proc/self/ns/user').st_ino; parent = os.getpid()\nif os.fork() == 0:\n"
                           "    mine = {parent, os.getpid()}" + stop.replace("\n", "\n    ") + "\nfd = os.open")
     (place / "plain").write_text("")
-    with Run(place, as_user(["timeout", "20", "python3", "-c", script, str(place / "plain"), str(place / "mnt"), "fuse", "0", "x"]),
+    with Run(place, as_user(["timeout", "20", "/usr/bin/python3", "-c", script, str(place / "plain"), str(place / "mnt"), "fuse", "0", "x"]),
              "--in-process", "never", "--stop-timeout", "1") as r:
         assert eventually(lambda: "mount: 0" in r.text(), 15), r.text()
         r.process.terminate()
