@@ -22,7 +22,7 @@ void printf_like(1, 2) cli_error(const char *fmt, ...);
 /** cli_set_command() - name of the subcommand for cli_error() and the log; must stay valid. */
 void cli_set_command(const char *name);
 
-/* One entry point per subcommand: argv[0] is its name; returns the exit status. */
+/* One entry point per subcommand: argv[0] is "fusewire" and its name; returns the exit status. */
 int cli_run(int argc, char **argv);
 int cli_null(int argc, char **argv);
 int cli_bench(int argc, char **argv);

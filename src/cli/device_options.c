@@ -81,7 +81,10 @@ static int parse_text(struct device_options *opts, int option, const char *arg)
 	switch (option) {
 	case DEVICE_OPTION_SOCKET:
 		opts->socket_path = arg;
-		return 1;
+		if (arg[0])
+			return 1;
+		cli_error("--socket: a path is needed");
+		return -EINVAL;
 	case DEVICE_OPTION_TAG:
 		opts->device.tag = arg;
 		if (arg[0] && strlen(arg) <= DEVICE_TAG_BYTES)

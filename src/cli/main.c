@@ -72,6 +72,8 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < array_size(commands); i++) {
 		if (strcmp(argv[1], commands[i].name) == 0) {
 			cli_set_command(commands[i].name);
+			/* What getopt_long(3) puts before its messages. */
+			argv[1] = cli_ident;
 			return commands[i].fn(argc - 1, argv + 1);
 		}
 	}

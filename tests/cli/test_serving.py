@@ -57,7 +57,11 @@ def null_device(tmp_path, *args, env=None):
     (["null", "--socket", "s", "--page-size", "12288"], "--page-size: '12288' is no power of two"),
     (["null", "--socket", "s", "--page-size", "128k"], "--page-size: '128k' is not a number from 4096 to 65536"),
     (["null", "--socket", "s", "--log-level", "loud"], "--log-level: 'loud'"),
-    (["null", "--socket", "s", "--bogus"], "bogus"),
+    (["null", "--socket", "s", "--bogus"], "fusewire null: unrecognized option '--bogus'"),
+    (["run", "--bogus"], "fusewire run: unrecognized option '--bogus'"),
+    (["doctor", "--bogus"], "fusewire doctor: unrecognized option '--bogus'"),
+    (["mount", "--bogus"], "fusewire mount: unrecognized option '--bogus'"),
+    (["null", "--socket", ""], "--socket: a path is needed"),
     (["null", "--socket", "s", "more"], "'more' is too much"),
 ])
 def test_bad_options(args, text, tmp_path, monkeypatch):
