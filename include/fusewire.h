@@ -32,7 +32,7 @@ struct fuse_session;
  * @socket_path: where front-ends (QEMU, cloud-hypervisor, ...) connect by vhost-user; made here, removed by fusewire_detach()
  * @listen_fd: without @socket_path: a listening AF_UNIX stream socket, which stays the caller's
  * @tag: name that the guest mounts, 1 to 36 bytes; needed
- * @queues: request queues offered (64), at most 256
+ * @queues: request queues offered (64), at most 256, of which vhost-user can name 255 (254 with notifications)
  * @queue_size: largest ring accepted (1024)
  * @poll_us: how long a thread looks for more requests before it sleeps, in microseconds (300)
  * @no_poll: sleep at once, whatever @poll_us says

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -76,6 +77,21 @@ int cli_parse_size(const char *name, const char *text, uint64_t min, uint64_t ma
 	return parse_scaled(name, text, true, min, max, ret_value);
 }
 
+static int parse_arch(struct device_options *opts, const char *arg)
+{
+	char list[512] = "";
+	size_t len = 0;
+
+	opts->arch_name = arg;
+	if (fuse_arch_parse(arg, &opts->device.arch) == 0)
+		return 1;
+	for (size_t i = 0; fuse_arch_name(i) && len < sizeof(list); i++)
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", i ? ", " : "",
+					fuse_arch_name(i));
+	cli_error("--arch: '%s' is none of %s", arg, list);
+	return -EINVAL;
+}
+
 static int parse_text(struct device_options *opts, int option, const char *arg)
 {
 	switch (option) {
@@ -92,11 +108,7 @@ static int parse_text(struct device_options *opts, int option, const char *arg)
 		cli_error("--tag: '%s' must have 1 to %d bytes", arg, DEVICE_TAG_BYTES);
 		return -EINVAL;
 	case DEVICE_OPTION_ARCH:
-		opts->arch_name = arg;
-		if (fuse_arch_parse(arg, &opts->device.arch) == 0)
-			return 1;
-		cli_error("--arch: '%s' is not an architecture that we know", arg);
-		return -EINVAL;
+		return parse_arch(opts, arg);
 	case DEVICE_OPTION_LOG_LEVEL:
 		if (log_level_parse(arg, &opts->log_level) == 0)
 			return 1;

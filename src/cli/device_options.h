@@ -67,20 +67,21 @@ enum device_option {
 	}
 
 /** DEVICE_OPTIONS_HELP - lines for --help. */
-#define DEVICE_OPTIONS_HELP                                                                    \
-	"Device options:\n"                                                                    \
-	"  --socket PATH          listen for a VMM on this vhost-user socket\n"                \
-	"  --fd N                 serve on this already listening socket instead\n"            \
-	"  --tag TAG              name that the guest mounts, 1-36 bytes\n"                    \
-	"  --queues N             request queues offered (default 64)\n"                       \
-	"  --queue-size N         largest ring accepted (default 1024)\n"                      \
-	"  --poll-us N            look for more work for up to N us before sleeping (default " \
-	"300)\n"                                                                               \
-	"  --drain-ms N           wait N ms for requests when a queue stops (default 5000)\n"  \
-	"  --arch NAME            the guest's architecture (default: this machine's)\n"        \
-	"  --page-size N          bytes of the guest's memory pages (default: by --arch)\n"    \
-	"  --inband-notifications offer them; for User-mode Linux only\n"                      \
-	"  --log-level LEVEL      off, error, warn, info (default) or debug\n"                 \
+#define DEVICE_OPTIONS_HELP                                                                      \
+	"Device options:\n"                                                                      \
+	"  --socket PATH          listen for a VMM on this vhost-user socket\n"                  \
+	"  --fd N                 serve on this already listening socket instead\n"              \
+	"  --tag TAG              name that the guest mounts, 1-36 bytes\n"                      \
+	"  --queues N             request queues offered (default 64)\n"                         \
+	"  --queue-size N         largest ring accepted (default 1024)\n"                        \
+	"  --poll-us N            look for more work for up to N us before sleeping (default "   \
+	"300)\n"                                                                                 \
+	"  --drain-ms N           wait N ms for requests when a queue stops (default 5000)\n"    \
+	"  --arch NAME            the guest's architecture: x86_64, arm64, ppc64le, s390x and\n" \
+	"                         others, see fusewire(1) (default: this machine's)\n"           \
+	"  --page-size N          bytes of the guest's memory pages (default: by --arch)\n"      \
+	"  --inband-notifications offer them; for User-mode Linux only\n"                        \
+	"  --log-level LEVEL      off, error, warn, info (default) or debug\n"                   \
 	"  --ready-fd N           write READY=1 to this descriptor when serving begins\n"
 
 /** device_options_init() - defaults. */

@@ -150,6 +150,11 @@ int fuse_arch_parse(const char *name, enum fuse_arch *ret_arch)
 	return -EINVAL;
 }
 
+const char *fuse_arch_name(size_t index)
+{
+	return index < array_size(names) ? names[index].name : NULL;
+}
+
 uint32_t fuse_arch_page_bytes(const char *name)
 {
 	if (!name || !strcmp(name, "native"))

@@ -37,6 +37,9 @@ int must_check fuse_arch_parse(const char *name, enum fuse_arch *ret_arch);
 #define FUSE_PAGE_BYTES_MIN 4096u
 #define FUSE_PAGE_BYTES_MAX 65536u
 
+/** fuse_arch_name() - the names that fuse_arch_parse() takes, one after the other. Return: NULL after the last. */
+const char *fuse_arch_name(size_t index);
+
 /**
  * fuse_arch_page_bytes() - what a page of a driver probably has, by the name of its architecture as in fuse_arch_parse().
  *
