@@ -170,6 +170,24 @@ const char *bridge_why(const struct bridge *b)
 	return __atomic_load_n(&b->why, __ATOMIC_ACQUIRE);
 }
 
+uint64_t bridge_nr_replies(const struct bridge *b)
+{
+	uint64_t nr = 0;
+
+	for (unsigned int i = 0; i < b->config.nr_request_queues; i++)
+		nr += READ_ONCE(b->queues[i].nr_replies);
+	return nr;
+}
+
+bool bridge_writes_back(const struct bridge *b)
+{
+	unsigned int nr = 0;
+
+	for (unsigned int i = 0; i < b->config.nr_request_queues; i++)
+		nr += READ_ONCE(b->queues[i].nr_writebacks);
+	return nr > 0;
+}
+
 void bridge_end(struct bridge *b, enum bridge_state state, const char *why)
 {
 	int running = BRIDGE_RUNNING;

@@ -76,6 +76,10 @@ int bridge_device_err_fd(const struct bridge *bridge);
 enum bridge_state bridge_state(const struct bridge *bridge);
 /** bridge_why() - a static text to bridge_state(), for people. */
 const char *bridge_why(const struct bridge *bridge);
+/** bridge_nr_replies() - how many the device has given so far: whether it still does something. */
+uint64_t bridge_nr_replies(const struct bridge *bridge);
+/** bridge_writes_back() - does the device have pages that the kernel writes back? */
+bool bridge_writes_back(const struct bridge *bridge);
 /** bridge_lose_device() - the owner saw that the device is gone. @why: static text */
 void bridge_lose_device(struct bridge *bridge, const char *why);
 

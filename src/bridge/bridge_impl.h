@@ -50,6 +50,7 @@
  * @out_room: bytes at @out
  * @unique: of the request that is under way
  * @opcode: its opcode
+ * @writeback: it is a WRITE of the kernel's own, of pages that nobody waits for
  * @large: which of the two free lists it belongs to
  * @busy: with the device
  * @waits: a lock that is counted in bridge_queue.nr_locks
@@ -61,6 +62,7 @@ struct bridge_slot {
 	size_t out_room;
 	uint64_t unique;
 	uint32_t opcode;
+	bool writeback;
 	bool large;
 	bool busy;
 	bool waits;
@@ -79,6 +81,8 @@ struct bridge_slot {
  * @large: free large slots, @nr_large of them; last in, first out: few pages are touched
  * @landing: large slot that the next request is read to, or NULL
  * @nr_locks: SETLKW under way, but for unlocks
+ * @nr_writebacks: bridge_slot.writeback under way; the owner looks at it at any time
+ * @nr_replies: how many the device has given; the owner looks at it at any time
  * @sync: eventfd of who waits until what the device gave back is passed on (notify.c), or -1
  * @spin_credit: grows when looking for replies was worth it
  */
@@ -96,6 +100,8 @@ struct bridge_queue {
 	unsigned int nr_large;
 	struct bridge_slot *landing;
 	unsigned int nr_locks;
+	unsigned int nr_writebacks;
+	uint64_t nr_replies;
 	int sync;
 	int spin_credit;
 };

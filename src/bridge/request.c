@@ -95,8 +95,10 @@ int bridge_submit(struct bridge_queue *q, struct bridge_slot *slot, size_t len, 
 		segs[nr_out + nr_in++] = (struct iovec){ .iov_base = slot->out + OUT_HDR,
 							 .iov_len = reply_bytes - OUT_HDR };
 	err = virtq_driver_add(q->ring->drv, segs, nr_out, nr_in, slot);
-	if (err == 0)
+	if (err == 0) {
 		slot->busy = true;
+		WRITE_ONCE(q->nr_writebacks, q->nr_writebacks + slot->writeback);
+	}
 	return err;
 }
 
@@ -223,6 +225,9 @@ static int forward(struct bridge_queue *q, const struct fuse_opcode_info *op,
 	slot = place_request(q, len, room);
 	slot->unique = hdr->unique;
 	slot->opcode = hdr->opcode;
+	slot->writeback = hdr->opcode == FUSE_WRITE &&
+			  arg_u32(slot->in, len, offsetof(struct fuse_write_in, write_flags)) &
+				  FUSE_WRITE_CACHE;
 	err = bridge_submit(q, slot, len, room);
 	if (err < 0) {
 		bridge_slot_put(q, slot);
@@ -296,6 +301,8 @@ int bridge_return_replies(struct bridge_queue *q)
 		slot->busy = false;
 		q->nr_locks -= slot->waits;
 		slot->waits = false;
+		WRITE_ONCE(q->nr_writebacks, q->nr_writebacks - slot->writeback);
+		slot->writeback = false;
 		if (slot->opcode == FUSE_NOTIFY_REPLY) {
 			/* Nobody waits. */
 		} else if (bridge_reply_check(slot, written, &hdr)) {
@@ -308,6 +315,8 @@ int bridge_return_replies(struct bridge_queue *q)
 		bridge_slot_put(q, slot);
 		nr++;
 	}
+	if (nr)
+		WRITE_ONCE(q->nr_replies, q->nr_replies + (unsigned int)nr);
 	return ret < 0 ? ret : nr;
 }
 

@@ -28,10 +28,11 @@
 #include "cli/mount_point.h"
 #include "cli/serve.h"
 
-/* After a signal: how long write-back and unmounting may take before the connection is cut, and how long users of files
- * that are still open have after a lazy unmount. */
-#define UNMOUNT_MS 5000
-#define LINGER_MS  500
+/* After a signal: how long a device may answer nothing during write-back and unmounting before the connection is cut, how
+ * often that is looked at, and how long users of files that are still open have after a lazy unmount. */
+#define UNMOUNT_MS	5000
+#define UNMOUNT_STEP_MS 200
+#define LINGER_MS	500
 
 struct mount_options {
 	struct bridge_config bridge;
@@ -101,31 +102,84 @@ static void *unmount_thread(void *arg)
 	return NULL;
 }
 
-/* Wait until the kernel let go of us, or @fd is readable, at most @ms; the device's end is noticed meanwhile. */
-static void wait_bridge(struct mount *m, int fd, int ms)
+/* Wait until the kernel let go of us, or @fd is readable, at most @ms; the device's end is noticed meanwhile.
+ * Return: whether @fd is readable. */
+static bool wait_bridge(struct mount *m, int fd, int ms)
 {
 	struct pollfd pfds[3] = { { .fd = bridge_event_fd(m->bridge), .events = POLLIN },
 				  { .fd = bridge_device_socket(m->bridge), .events = POLLIN },
 				  { .fd = fd, .events = POLLIN } };
 
-	if (poll(pfds, array_size(pfds), ms) > 0 && pfds[1].revents)
+	if (poll(pfds, array_size(pfds), ms) <= 0)
+		return false;
+	if (pfds[1].revents)
 		bridge_lose_device(m->bridge, "the device closed the connection");
+	return pfds[2].revents;
 }
 
-static void end_by_signal(struct mount *m)
+/* What wait_answers() waits for. */
+enum wait_for {
+	WAIT_UNMOUNTED,
+	WAIT_WRITTEN
+};
+
+/*
+ * Wait as long as the device answers: a slow one shall get all that the kernel has to write back. Files in use outlive a lazy
+ * unmount, and syncfs() of FUSE does not wait for their pages.
+ * Return: whether it came.
+ */
+static bool wait_answers(struct mount *m, enum wait_for what)
+{
+	const uint64_t begin = clock_now_ns();
+	uint64_t since = begin, seen = bridge_nr_replies(m->bridge);
+	bool done;
+
+	do {
+		done = wait_bridge(m, what == WAIT_UNMOUNTED ? m->unmounted_fd : -1,
+				   UNMOUNT_STEP_MS);
+		if (what == WAIT_WRITTEN)
+			done = !bridge_writes_back(m->bridge) &&
+			       clock_now_ns() - begin >= LINGER_MS * NSEC_PER_MSEC;
+		if (bridge_nr_replies(m->bridge) != seen) {
+			seen = bridge_nr_replies(m->bridge);
+			since = clock_now_ns();
+		}
+	} while (!done && bridge_state(m->bridge) == BRIDGE_RUNNING &&
+		 clock_now_ns() - since < UNMOUNT_MS * NSEC_PER_MSEC);
+	return done || bridge_state(m->bridge) == BRIDGE_UNMOUNTED;
+}
+
+static void say_lost(const struct mount *m)
+{
+	const char *why = "the device has answered nothing for 5 s";
+
+	if (bridge_state(m->bridge) != BRIDGE_RUNNING)
+		why = bridge_why(m->bridge);
+	cli_error(
+		"cannot unmount %s cleanly: %s; what was not written back is lost: see the "
+		"device's messages",
+		m->point.path, why);
+}
+
+/* Return: the exit status. */
+static int end_by_signal(struct mount *m)
 {
 	pthread_t thread;
+	bool done;
 
 	if (pthread_create(&thread, NULL, unmount_thread, m) != 0) {
 		bridge_stop(m->bridge);
 		mount_point_unmount(&m->point);
-		return;
+		cli_error("cannot write back what %s holds: no thread for it; it is lost",
+			  m->point.path);
+		return CLI_FAILED;
 	}
-	wait_bridge(m, m->unmounted_fd, UNMOUNT_MS);
-	if (bridge_state(m->bridge) == BRIDGE_RUNNING)
-		wait_bridge(m, -1, LINGER_MS);
+	done = wait_answers(m, WAIT_UNMOUNTED) && wait_answers(m, WAIT_WRITTEN);
+	if (!done)
+		say_lost(m);
 	bridge_stop(m->bridge);
 	pthread_join(thread, NULL);
+	return done ? CLI_OK : CLI_FAILED;
 }
 
 /* Return: the exit status. */
@@ -142,10 +196,8 @@ static int mount_loop(struct mount *m)
 		bridge_lose_device(m->bridge, "the device closed the connection");
 	else if (pfds[3].revents)
 		bridge_lose_device(m->bridge, "the device gave up a ring");
-	if (bridge_state(m->bridge) == BRIDGE_RUNNING && pfds[0].revents) {
-		end_by_signal(m);
-		return CLI_OK;
-	}
+	if (bridge_state(m->bridge) == BRIDGE_RUNNING && pfds[0].revents)
+		return end_by_signal(m);
 	bridge_stop(m->bridge);
 	if (bridge_state(m->bridge) == BRIDGE_UNMOUNTED) {
 		/* Or the connection was aborted, as `umount -f` does before it finds files open. */
