@@ -171,13 +171,15 @@ def test_ready_on_standard_output(place):
     """Its number does not become another file's: what the command says goes nowhere."""
     process = subprocess.Popen([FUSEWIRE, "run", "--in-process", IN_PROCESS, "--socket", str(place / "socket"), "--tag", "t",
                                 "--ready-fd", "1", "--", *bindfs(place, "-f")], stdout=subprocess.PIPE)
-    assert process.stdout.read() == b"READY=1\n"
-    process.stdout.close()
-    for pid in [process.pid] + [int(line) for line in subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.split()]:
-        assert os.readlink(f"/proc/{pid}/fd/1") == "/dev/null"
-    process.terminate()
-    assert process.wait(20) in (0, 1)
+    try:
+        assert process.stdout.read() == b"READY=1\n"
+        process.stdout.close()
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
+        for pid in [process.pid, *map(int, children.split())]:
+            assert os.readlink(f"/proc/{pid}/fd/1") == "/dev/null"
+    finally:
+        process.terminate()
+        assert process.wait(20) in (0, 1)
 
 
 def test_wrong_remote_directory(place):
