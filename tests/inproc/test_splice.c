@@ -233,6 +233,117 @@ static void test_fill_and_reset(void **state)
 		assert_int_equal(reply[i], 0x55);
 }
 
+/* What a thread does that was cancelled, and does not know it yet. */
+struct cancelled {
+	struct daemon *d;
+	uint64_t unique;
+	int pipe;
+	bool done;
+};
+
+static void *fill_cancelled(void *arg)
+{
+	struct cancelled *c = arg;
+
+	pthread_cancel(pthread_self());
+	c->done = inproc_fill(c->d->svc, c->unique, c->d->file, 11, 4096) == 4096 &&
+		  answer_filled(c->d, c->unique, 4096) == 4096 + 16;
+	return NULL;
+}
+
+static void *answer_cancelled(void *arg)
+{
+	struct cancelled *c = arg;
+	uint8_t data[100];
+
+	for (unsigned int i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 3);
+	pthread_cancel(pthread_self());
+	c->done = answer(c->d->svc, c->unique, 0, data, sizeof(data)) == 16 + sizeof(data);
+	return NULL;
+}
+
+static void *pipe_cancelled(void *arg)
+{
+	struct cancelled *c = arg;
+
+	pthread_cancel(pthread_self());
+	c->done = inproc_write_pipe(c->d->svc, c->pipe, 116) == 116;
+	return NULL;
+}
+
+static void *poll_cancelled(void *arg)
+{
+	struct cancelled *c = arg;
+
+	pthread_cancel(pthread_self());
+	inproc_poll_begin(c->d->svc);
+	c->done = true;
+	return NULL;
+}
+
+static void run_cancelled(struct cancelled *c, void *(*fn)(void *))
+{
+	pthread_t thread;
+
+	c->done = false;
+	assert_int_equal(pthread_create(&thread, NULL, fn, c), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_true(c->done);
+}
+
+/* A thread is cancelled while it answers: no lock stays with it, and no request. */
+static void test_answers_cancelled(void **state)
+{
+	struct daemon *d = *state;
+	struct cancelled c = { .d = d };
+	struct fuse_out_header out = { .len = 116 };
+	uint8_t data[100];
+	int fds[2];
+
+	for (unsigned int i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 3);
+	for (int i = 0; i < 3; i++) {
+		c.unique = read_begin(d, 4096);
+		run_cancelled(&c, answer_cancelled);
+		check_read(d, 0, sizeof(data));
+		assert_int_equal(pipe(fds), 0);
+		out.unique = c.unique = read_begin(d, 4096);
+		assert_int_equal(write(fds[1], &out, sizeof(out)), sizeof(out));
+		assert_int_equal(write(fds[1], data, sizeof(data)), sizeof(data));
+		c.pipe = fds[0];
+		run_cancelled(&c, pipe_cancelled);
+		check_read(d, 0, sizeof(data));
+		close(fds[0]);
+		close(fds[1]);
+	}
+}
+
+static void test_fill_cancelled(void **state)
+{
+	struct daemon *d = *state;
+	struct cancelled c = { .d = d, .unique = read_begin(d, 4096) };
+	uint8_t byte;
+
+	if (preadv2(d->file, &(struct iovec){ &byte, 1 }, 1, 0, RWF_NOWAIT) < 0)
+		need_nowait(d, -errno);
+	run_cancelled(&c, fill_cancelled);
+	check_read(d, 11, 4096);
+}
+
+/* Nobody reads, so the guard leads: it is woken under the lock. */
+static void test_poll_cancelled(void **state)
+{
+	struct daemon *d = *state;
+	struct cancelled c = { .d = d };
+
+	usleep(20000);
+	run_cancelled(&c, poll_cancelled);
+	c.unique = read_begin(d, 4096);
+	run_cancelled(&c, answer_cancelled);
+	check_read(d, 0, 100);
+}
+
 static uint64_t write_begin(struct daemon *d, size_t len)
 {
 	struct {
@@ -419,6 +530,9 @@ int main(void)
 		TEST(test_fill_at_the_end),
 		TEST(test_fill_refused),
 		TEST(test_fill_and_reset),
+		TEST(test_fill_cancelled),
+		TEST(test_answers_cancelled),
+		TEST(test_poll_cancelled),
 		TEST(test_loan),
 		TEST(test_small_write_is_copied),
 		TEST(test_reply_before_the_data),

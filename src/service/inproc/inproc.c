@@ -141,19 +141,26 @@ void inproc_destroy(struct service *svc)
 void inproc_unmount(struct service *svc)
 {
 	struct inproc *ip = inproc_of(svc);
+	int cancel_state, unused;
 
+	/* What wakes readers are cancellation points, under the lock. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	inproc_lock(ip);
 	__atomic_store_n(&ip->gone, true, __ATOMIC_SEQ_CST);
 	if (ip->polled && ip->config.readable)
 		ip->config.readable(ip->config.ctx, true);
 	lead_wake_all(ip);
 	inproc_unlock(ip);
+	pthread_setcancelstate(cancel_state, &unused);
 }
 
 void inproc_poll_begin(struct service *svc)
 {
 	struct inproc *ip = inproc_of(svc);
+	int cancel_state, unused;
 
+	/* As in inproc_unmount(). */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	inproc_lock(ip);
 	if (!ip->polled) {
 		ip->polled = true;
@@ -163,6 +170,7 @@ void inproc_poll_begin(struct service *svc)
 		lead_wake_all(ip);
 	}
 	inproc_unlock(ip);
+	pthread_setcancelstate(cancel_state, &unused);
 }
 
 static bool split_take(struct request *req)

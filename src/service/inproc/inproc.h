@@ -46,7 +46,8 @@ ssize_t inproc_read(struct service *svc, const struct iovec *iov, unsigned int n
 /**
  * inproc_write() - what a daemon does by write(2) to /dev/fuse: one reply, or a notification.
  *
- * READ data go from @iov straight into driver memory. Context: any thread of the daemon; does not wait.
+ * READ data go from @iov straight into driver memory. Context: any thread of the daemon; does not wait. No cancellation point, as all that
+ * follow but inproc_loan_write().
  * Return: bytes; -EINVAL: malformed; -ENOENT: nothing is owed for this unique.
  */
 ssize_t inproc_write(struct service *svc, const struct iovec *iov, unsigned int nr);
