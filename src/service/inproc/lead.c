@@ -299,14 +299,25 @@ static int follow(struct inproc *ip, bool cancelable)
 	return err;
 }
 
+/* Under the lock: the leader came back from take() with @err. */
+static void lead_ended(struct inproc *ip, int err, uint64_t nr_allowed)
+{
+	lead_set(ip, LEAD_NONE);
+	WRITE_ONCE(ip->give_up, false);
+	if (err == -EBUSY && ip->nr_allowed == nr_allowed)
+		ip->excluded = true;
+	/* Somebody may have begun to poll meanwhile: the guard, whose turn it is then, found the lead taken and sleeps. */
+	if (ip->polled)
+		pthread_cond_signal(&ip->guard_cond);
+}
+
 static void leader_cancelled(void *arg)
 {
 	struct inproc *ip = arg;
 
 	taken_here = NULL;
 	inproc_lock(ip);
-	lead_set(ip, LEAD_NONE);
-	WRITE_ONCE(ip->give_up, false);
+	lead_ended(ip, 1, 0);
 	hand_over(ip, true, false);
 	inproc_unlock(ip);
 }
@@ -334,18 +345,6 @@ static int take(struct inproc *ip, enum inproc_lead who, bool wait, bool cancela
 	pthread_cleanup_pop(0);
 	taken_here = NULL;
 	return err;
-}
-
-/* Under the lock: the leader came back from take() with @err. */
-static void lead_ended(struct inproc *ip, int err, uint64_t nr_allowed)
-{
-	lead_set(ip, LEAD_NONE);
-	WRITE_ONCE(ip->give_up, false);
-	if (err == -EBUSY && ip->nr_allowed == nr_allowed)
-		ip->excluded = true;
-	/* Somebody may have begun to poll meanwhile: the guard, whose turn it is then, found the lead taken and sleeps. */
-	if (ip->polled)
-		pthread_cond_signal(&ip->guard_cond);
 }
 
 /* Under the lock; drops it meanwhile. One turn as the leader. Return: as take(). */
