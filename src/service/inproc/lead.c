@@ -134,8 +134,12 @@ void lead_add_request(struct inproc *ip, struct request *req, bool front)
 		update_readable(ip);
 	}
 	inproc_unlock(ip);
-	if (gone)
+	if (gone) {
+		/* A READ that was to go on. */
+		free(slot->split);
+		slot->split = NULL;
 		request_reply(req, -EIO, NULL, 0);
+	}
 }
 
 void lead_add_note(struct inproc *ip, struct inproc_note *note)
