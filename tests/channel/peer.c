@@ -127,6 +127,18 @@ int attach_ready(struct test *t, uint32_t max_read)
 	return ours;
 }
 
+void attach_small(struct test *t, int bytes)
+{
+	int ours;
+
+	make_pair(&ours, &t->daemon);
+	assert_int_equal(setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+	assert_int_equal(channel_attach(t->svc, ours, &no_limits), 0);
+	daemon_receive(t, t->daemon);
+	daemon_reply(t->daemon, t->in.unique, 0, &good_init, sizeof(good_init));
+	wait_count(&t->nr_ready, 1);
+}
+
 int setup(void **state)
 {
 	struct test *t = calloc(1, sizeof(*t));

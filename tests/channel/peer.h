@@ -35,6 +35,8 @@ void make_pair(int *ret_ours, int *ret_theirs);
 /* Return: our end of the socket, which the channel owns. */
 int attach(struct test *t, uint32_t max_read);
 int attach_ready(struct test *t, uint32_t max_read);
+/* As attach_ready(), with a send buffer of @bytes at our end, as the kernel counts them. */
+void attach_small(struct test *t, int bytes);
 int setup(void **state);
 int teardown(void **state);
 struct request *getattr(uint64_t unique);

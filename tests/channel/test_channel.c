@@ -287,19 +287,12 @@ static void test_split_sequential(void **state)
 static void test_small_beside_large(void **state)
 {
 	struct test *t = *state;
-	const int bytes = 106496;
 	struct fuse_attr_out attr = { 0 };
 	struct request *read[8], *other[8];
 	unsigned int nr_reads = 0;
 	uint64_t unique[8];
-	int ours;
 
-	make_pair(&ours, &t->daemon);
-	assert_int_equal(setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
-	assert_int_equal(channel_attach(t->svc, ours, &no_limits), 0);
-	daemon_receive(t, t->daemon);
-	daemon_reply(t->daemon, t->in.unique, 0, &good_init, sizeof(good_init));
-	wait_count(&t->nr_ready, 1);
+	attach_small(t, 106496);
 	for (unsigned int i = 0; i < array_size(read); i++) {
 		read[i] = read_of(2 + 2 * i, (uint64_t)i << 20, 32768);
 		fake_submit(t->svc, read[i]);
@@ -416,18 +409,11 @@ static void test_interrupt(void **state)
 static void test_interrupt_waiting(void **state)
 {
 	struct test *t = *state;
-	const int bytes = 32768;
 	struct fuse_attr_out attr = { 0 };
 	struct request *req[200];
 	const uint64_t last = 2 * array_size(req);
-	int ours;
 
-	make_pair(&ours, &t->daemon);
-	assert_int_equal(setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
-	assert_int_equal(channel_attach(t->svc, ours, &no_limits), 0);
-	daemon_receive(t, t->daemon);
-	daemon_reply(t->daemon, t->in.unique, 0, &good_init, sizeof(good_init));
-	wait_count(&t->nr_ready, 1);
+	attach_small(t, 32768);
 	for (unsigned int i = 0; i < array_size(req); i++) {
 		req[i] = getattr(2 * (i + 1));
 		fake_submit(t->svc, req[i]);

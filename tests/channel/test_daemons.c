@@ -498,17 +498,10 @@ static void test_read_only(void **state)
 static void test_small_socket(void **state)
 {
 	struct test *t = *state;
-	const int bytes = 100 << 10;
 	struct request *req = read_of(2, 0, 256 << 10);
 	uint32_t max_write;
-	int ours;
 
-	make_pair(&ours, &t->daemon);
-	assert_int_equal(setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
-	assert_int_equal(channel_attach(t->svc, ours, &no_limits), 0);
-	daemon_receive(t, t->daemon);
-	daemon_reply(t->daemon, t->in.unique, 0, &good_init, sizeof(good_init));
-	wait_count(&t->nr_ready, 1);
+	attach_small(t, 100 << 10);
 	max_write = t->svc->init_out.max_write;
 	assert_in_range(max_write, 4096, 51200);
 	assert_int_equal(max_write % 4096, 0);
