@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from ways import HAMMER, PROGRAMS, SPLICED, by_hand, channel, check, command, inproc, local, needs_fuse, served, suite_and_load, top
+from ways import HAMMER, PROGRAMS, SPLICED, by_hand, channel, check, command, for_others, inproc, local, needs_fuse, served, suite_and_load, top
 from mounting import FUSEWIRE, Mount, Process, wait_end, wait_for
 
 pytestmark = needs_fuse
@@ -183,6 +183,7 @@ finally:
 """
 
 
+@for_others
 @pytest.mark.parametrize("way", ["never", "always"])
 def test_event_loop_goes_on(top, way):
     """A daemon that asks whether there is something before it reads does other things meanwhile, without any request, too."""

@@ -7,12 +7,11 @@ import subprocess
 
 import pytest
 
-from ways import HAMMER, HAMMER_SECONDS, PROGRAMS, SPLICED, by_hand, channel, check, inproc, local, needs_fuse, suite_and_load, top
+from ways import HAMMER, HAMMER_SECONDS, PROGRAMS, SPLICED, by_hand, channel, check, for_others, inproc, local, needs_fuse, suite_and_load, top
 from mounting import Mount, wait_end, wait_for
 
 pytestmark = needs_fuse
 
-SANITIZED = os.environ["SANITIZED"] == "true"
 SUITES = {"trixie": "3.17", "sid": "3.18"}
 
 
@@ -60,7 +59,7 @@ def libfuse_example(top, name, suite, *options):
         del os.environ["LD_LIBRARY_PATH"]
 
 
-@pytest.mark.skipif(SANITIZED, reason="a library with a sanitizer cannot be loaded into daemons without")
+@for_others
 @pytest.mark.parametrize("suite", SUITES)
 def test_high_level(top, suite):
     """libfuse's path-based interface: its example shows all of /."""
@@ -70,7 +69,7 @@ def test_high_level(top, suite):
         assert [name for name in os.listdir(top / "src" / "load") if not name.startswith(".fuse_hidden")] == []
 
 
-@pytest.mark.skipif(SANITIZED, reason="a library with a sanitizer cannot be loaded into daemons without")
+@for_others
 @pytest.mark.parametrize("options", [[], ["--clone-fd"]], ids=["plain", "clone"])
 @pytest.mark.parametrize("suite", SUITES)
 def test_passthrough_hp(top, suite, options):

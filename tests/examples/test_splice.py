@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ways import by_hand, channel, check, command, inproc, local, needs_fuse, served, top
+from ways import by_hand, channel, check, command, for_others, inproc, local, needs_fuse, served, top
 from mounting import Mount, Process, wait_for
 
 pytestmark = needs_fuse
@@ -147,6 +147,7 @@ def test_pipes_are_played(top):
     assert calls.count("pwrite64") <= 1 + unspliced and not set(calls) & {"vmsplice", "splice"}, trace.read_text()
 
 
+@for_others
 def test_init_window(top, monkeypatch):
     """A thread of libfuse that saw INIT half done: no request of its is lost."""
     server = "/usr/lib/openssh/sftp-server"

@@ -20,6 +20,8 @@ needs_fuse = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
 
 GUEST_SUITE, HAMMER = os.environ["GUEST_SUITE"], os.environ["HAMMER"]
 HAMMER_SECONDS = os.environ.get("HAMMER_SECONDS", "0.3")
+# A library with a sanitizer in it goes into programs with the same one only.
+for_others = pytest.mark.skipif(os.environ.get("SANITIZED") == "true", reason="a sanitized library cannot be preloaded into others' programs")
 # EXAMPLE_NAME: where it is.
 PROGRAMS = {name.removeprefix("EXAMPLE_").lower(): path for name, path in os.environ.items() if name.startswith("EXAMPLE_")}
 # Small enough for a pipe of an ordinary user: libfuse and memfuse then receive by splice.
