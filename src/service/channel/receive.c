@@ -8,11 +8,9 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/cleanup.h"
 #include "base/iov.h"
 #include "service/channel/private.h"
 
