@@ -200,7 +200,8 @@ static unsigned int queue_run_batch(struct queue *q, bool *ret_starved)
 
 bool queue_steered(const struct queue *q)
 {
-	return READ_ONCE(q->stop) || READ_ONCE(q->paused);
+	/* Who finds the pause over, without having parked for it, sees what was done in it: pairs with queue_resume(). */
+	return READ_ONCE(q->stop) || __atomic_load_n(&q->paused, __ATOMIC_ACQUIRE);
 }
 
 void queue_drain_kick(struct queue *q, uint32_t events)
@@ -323,7 +324,7 @@ static void queue_resume(struct queue *q)
 		return;
 	}
 	pthread_mutex_lock(&q->park_lock);
-	__atomic_store_n(&q->paused, q->paused - 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&q->paused, q->paused - 1, __ATOMIC_RELEASE);
 	pthread_cond_broadcast(&q->park_cond);
 	pthread_mutex_unlock(&q->park_lock);
 }
