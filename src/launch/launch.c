@@ -9,7 +9,10 @@
  *
  * Daemons go to the background: the command's process ends with status 0 and a grandchild serves. Since this
  * process is the reaper of orphans (PR_SET_CHILD_SUBREAPER), waitpid(2) sees all of them sooner or later, and
- * says ECHILD when nothing is left. That, and no list of ours, is the end of the launch.
+ * says ECHILD when nothing is left. That, and no list of ours, is the end of the launch. Only where this process had
+ * children before it was this program (`helper & exec fusewire run ...`), which are nobody's to end or to wait for, it is
+ * asked in /proc whether one of those that are left is the command's: who is at the top of the command's processes is our child, and stays
+ * in /proc until we reap it.
  *
  * A command that fails before it mounted anything ends the launch: what it left running gets a short time.
  * Winding up goes in steps: nothing, SIGTERM, SIGKILL, give up.
@@ -96,6 +99,7 @@ int launch_prepare(void)
 	sigaddset(&set, SIGCHLD);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		return -errno;
+	processes_prepare();
 	return 0;
 }
 
@@ -218,7 +222,7 @@ static void launch_reap(struct launch *l)
 		else
 			launch_note_end(l, pid, status);
 	}
-	if (pid < 0 && errno == ECHILD)
+	if ((pid < 0 && errno == ECHILD) || (pid == 0 && !processes_left()))
 		l->nothing_left = true;
 }
 
@@ -448,7 +452,7 @@ void launch_finish(struct launch *launch, uint64_t grace_ns, uint64_t term_ns, b
 static void launch_reap_all(struct launch *l)
 {
 	processes_signal(SIGKILL);
-	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+	while (processes_left() && (waitpid(-1, NULL, 0) > 0 || errno == EINTR))
 		continue;
 }
 

@@ -43,7 +43,8 @@ struct launch_events {
 /**
  * launch_prepare() - once per process, before its first thread: block SIGCHLD, become the reaper of orphans.
  *
- * From then on every child of this process is taken for a launch's. Return: 0 or negative errno.
+ * Children that this process has already, from before exec(2), are let be, with all that they start; every later one is taken for a
+ * launch's. Return: 0 or negative errno.
  */
 int must_check launch_prepare(void);
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """fusewire run: how it starts, tells, ends and starts again. What a guest sees is tested in tests/guest."""
+import contextlib
 import os
 import pathlib
 import re
@@ -43,9 +44,9 @@ def place():
 class Run(Ready):
     """One fusewire run; ends with the block."""
 
-    def __init__(self, place, command, *options, env=None):
+    def __init__(self, place, command, *options, env=None, before=()):
         self.socket = str(place / "socket")
-        super().__init__([FUSEWIRE, "run", "--in-process", IN_PROCESS, "--socket", self.socket, "--tag", "t"],
+        super().__init__([*before, FUSEWIRE, "run", "--in-process", IN_PROCESS, "--socket", self.socket, "--tag", "t"],
                          [*options, "--", *command], place / "log", env={**os.environ, **(env or {})})
 
     def children(self, name):
@@ -323,6 +324,49 @@ def test_leftovers(place):
         status = r.end(signal.SIGTERM)
         assert status == 0 if CAN_UNMOUNT else status in (3, 143), r.text()
         assert not os.path.exists(f"/proc/{sleep}")
+
+
+STARTER = """
+until [ -e "$0/go" ]; do sleep 0.1; done
+sh -c 'sleep 300 & echo $! >"$0/new"; mv "$0/new" "$0/late"' "$0"
+exec sleep 300
+"""
+HELPERS = """
+import os, subprocess, sys
+place, starter, *program = sys.argv[1:]
+for name, command in [("helper", ["sleep", "300"]), ("starter", ["sh", "-c", starter, place])]:
+    with open(f"{place}/{name}", "w") as f:
+        f.write(str(subprocess.Popen(command).pid))
+os.execv(program[0], program)
+"""
+
+
+def test_helpers_from_before(place, tmp_path):
+    """What a shell starts in the background before it becomes fusewire is not the command's, nor what it leaves to the reaper of orphans."""
+    def pid_of(name):
+        deadline = time.monotonic() + 20
+        while not (text := (tmp_path / name).read_text() if (tmp_path / name).exists() else ""):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return int(text)
+
+    helpers = []
+    try:
+        with Run(place, bindfs(place), before=[sys.executable, "-c", HELPERS, str(tmp_path), STARTER]) as r:
+            helpers += [pid_of("helper"), pid_of("starter")]
+            r.wait_ready()
+            [daemon] = r.children("bindfs")
+            (tmp_path / "go").touch()
+            helpers.append(pid_of("late"))
+            status = r.end(signal.SIGTERM)
+            assert status == 0 if CAN_UNMOUNT else status in (0, 1), r.text()
+            assert not os.path.exists(f"/proc/{daemon}")
+            for pid in helpers:
+                assert "State:\tS" in pathlib.Path(f"/proc/{pid}/status").read_text()
+    finally:
+        for pid in helpers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 HAND_OVER = """
