@@ -15,7 +15,7 @@
  * in /proc until we reap it.
  *
  * A command that fails before it mounted anything ends the launch: what it left running gets a short time.
- * Winding up goes in steps: nothing, SIGTERM, SIGKILL, give up.
+ * Winding up goes in steps: nothing, SIGTERM, SIGKILL again and again, give up.
  */
 #include "launch/launch.h"
 
@@ -29,6 +29,7 @@
 #include <sys/ptrace.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -45,8 +46,11 @@
 
 /* What a command that failed, or a daemon that ended, may leave running for so long. */
 #define LAUNCH_LEFT_GRACE_NS (2 * NSEC_PER_SEC)
-/* What processes may take to be gone after SIGKILL, beside the time after SIGTERM. */
+/* What processes may take to be gone after SIGKILL, and how often it is sent: one that forks while we look has a child unseen. */
 #define LAUNCH_KILLED_GRACE_NS (5 * NSEC_PER_SEC)
+#define LAUNCH_KILL_AGAIN_NS   (100 * NSEC_PER_MSEC)
+/* Processes that are counted when they are given up. */
+#define LAUNCH_LEFT_MAX 64
 /* Exit statuses remembered, for a server that is named after it died. */
 #define LAUNCH_REAPED_MAX 16
 
@@ -83,6 +87,8 @@ struct launch {
 	/* The thread's own. */
 	bool mounted;
 	bool nothing_left;
+	bool gave_up;
+	uint64_t killed_ns; /* SIGKILL was sent last; 0: never */
 	int main_status;
 	struct {
 		pid_t pid;
@@ -136,34 +142,60 @@ static void launch_wind_up(struct launch *l, uint64_t grace_ns, uint64_t term_ns
 		l->step = STEP_GRACE;
 		l->deadline_ns = deadline_ns;
 		l->term_ns = term_ns;
-	} else {
+	} else if (l->step < STEP_KILL) {
 		l->deadline_ns = min_of(l->deadline_ns, deadline_ns);
 		l->term_ns = min_of(l->term_ns, term_ns);
 	}
 	pthread_mutex_unlock(&l->lock);
 }
 
-static void launch_next_step(struct launch *l)
+/* Return: the step that begins now, or STEP_RUN. */
+static enum launch_step launch_begin_step(struct launch *l)
 {
+	const uint64_t now_ns = clock_now_ns();
 	enum launch_step step = STEP_RUN;
 
 	pthread_mutex_lock(&l->lock);
-	if (l->step != STEP_RUN && l->step < STEP_GIVE_UP && clock_now_ns() >= l->deadline_ns) {
+	if (l->step != STEP_RUN && l->step < STEP_GIVE_UP && now_ns >= l->deadline_ns) {
 		step = ++l->step;
-		l->deadline_ns = clock_now_ns() + l->term_ns;
-		/* Dying takes time, too, however little was granted before. */
-		if (step == STEP_KILL)
-			l->deadline_ns += LAUNCH_KILLED_GRACE_NS;
+		/* Dying takes time, however little was granted before. */
+		l->deadline_ns = now_ns + (step == STEP_KILL ? LAUNCH_KILLED_GRACE_NS : l->term_ns);
 	}
 	pthread_mutex_unlock(&l->lock);
-	if (step == STEP_TERM || step == STEP_KILL) {
-		int nr = processes_signal(step == STEP_TERM ? SIGTERM : SIGKILL);
+	return step;
+}
 
+static void launch_give_up(struct launch *l)
+{
+	pid_t left[LAUNCH_LEFT_MAX];
+	int nr = processes_list(left, array_size(left));
+
+	log_error(
+		"cannot end the command: %s%d of its processes (%d, ...) are left after SIGKILL; "
+		"they end when what they wait for in the kernel, or who traces them, lets them "
+		"go: see ps -o pid,stat,wchan,args",
+		nr == (int)array_size(left) ? "at least " : "", max_of(nr, 0),
+		nr > 0 ? (int)left[0] : 0);
+	l->gave_up = true;
+	l->nothing_left = true;
+}
+
+static void launch_next_step(struct launch *l)
+{
+	enum launch_step step = launch_begin_step(l);
+
+	if (step == STEP_TERM || step == STEP_KILL)
 		log_info("%s to %d processes that did not end by themselves",
-			 step == STEP_TERM ? "SIGTERM" : "SIGKILL", nr);
-	} else if (step == STEP_GIVE_UP) {
-		log_error("processes of the command cannot be ended");
-		l->nothing_left = true;
+			 step == STEP_TERM ? "SIGTERM" : "SIGKILL",
+			 processes_signal(step == STEP_TERM ? SIGTERM : SIGKILL));
+	else if (step == STEP_GIVE_UP)
+		launch_give_up(l);
+	if (step == STEP_KILL)
+		l->killed_ns = clock_now_ns();
+	else if (l->killed_ns && !l->nothing_left &&
+		 clock_now_ns() - l->killed_ns >= LAUNCH_KILL_AGAIN_NS) {
+		(void)processes_signal(SIGKILL);
+		l->killed_ns = clock_now_ns();
 	}
 }
 
@@ -178,6 +210,8 @@ static int launch_timeout_ms(struct launch *l)
 	pthread_mutex_unlock(&l->lock);
 	if (step == STEP_RUN)
 		return -1;
+	if (step == STEP_KILL)
+		deadline_ns = min_of(deadline_ns, l->killed_ns + LAUNCH_KILL_AGAIN_NS);
 	if (deadline_ns <= now)
 		return 0;
 	return (int)min_of((deadline_ns - now) / NSEC_PER_MSEC + 1, (uint64_t)INT32_MAX);
@@ -230,6 +264,8 @@ static int launch_status(struct launch *l)
 {
 	pid_t server;
 
+	if (l->gave_up)
+		return W_EXITCODE(1, 0);
 	pthread_mutex_lock(&l->lock);
 	server = l->server_pid;
 	pthread_mutex_unlock(&l->lock);
@@ -449,11 +485,20 @@ void launch_finish(struct launch *launch, uint64_t grace_ns, uint64_t term_ns, b
 	fd_signal(launch->wake_fd);
 }
 
-static void launch_reap_all(struct launch *l)
+/* Where there is no thread that does it. */
+static void launch_end_all(void)
 {
-	processes_signal(SIGKILL);
-	while (processes_left() && (waitpid(-1, NULL, 0) > 0 || errno == EINTR))
-		continue;
+	const struct timespec pause = { .tv_nsec = LAUNCH_KILL_AGAIN_NS };
+	const uint64_t end_ns = clock_now_ns() + LAUNCH_KILLED_GRACE_NS;
+
+	for (;;) {
+		(void)processes_signal(SIGKILL);
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			continue;
+		if (errno == ECHILD || !processes_left() || clock_now_ns() >= end_ns)
+			return;
+		nanosleep(&pause, NULL);
+	}
 }
 
 void launch_free(struct launch *launch)
@@ -464,7 +509,7 @@ void launch_free(struct launch *launch)
 		launch_finish(launch, 0, 0, false);
 		pthread_join(launch->thread, NULL);
 	} else if (launch->main_pid) {
-		launch_reap_all(launch);
+		launch_end_all();
 	}
 	supervisor_free(launch->sup);
 	close_fd(&launch->child_fd);

@@ -32,7 +32,8 @@ enum launch_placeholder {
  *           return, and fails with a negative errno
  * @unmounted: somebody unmounted it, or, with a placeholder, the last process that saw it is gone
  * @exited: nothing of what was started is left. @status as from waitpid(2): of the process that
- *          launch_set_server() named, if it was ours to reap, else of the command itself. The last call
+ *          launch_set_server() named, if it was ours to reap, else of the command itself; exit status 1 where something is left
+ *          that SIGKILL does not end. The last call
  */
 struct launch_events {
 	int (*mounted)(void *ctx, const struct launch_mount *mnt, int fd);
@@ -80,7 +81,7 @@ void launch_set_server(struct launch *launch, pid_t pid);
 int must_check launch_unmount(struct launch *launch);
 
 /**
- * launch_finish() - all shall be gone soon: nothing for @grace_ns, then SIGTERM, @term_ns after that SIGKILL.
+ * launch_finish() - all shall be gone soon: nothing for @grace_ns, then SIGTERM, @term_ns after that SIGKILL, for a few seconds.
  * @terminate: SIGTERM at once to the process that serves (or, before there is one, to the command)
  *
  * Signals only processes that descend from the command. Context: any thread; may be called again, and the

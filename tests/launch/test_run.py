@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """fusewire run: how it starts, tells, ends and starts again. What a guest sees is tested in tests/guest."""
 import contextlib
+import ctypes
 import os
 import pathlib
 import re
@@ -324,6 +325,82 @@ def test_leftovers(place):
         status = r.end(signal.SIGTERM)
         assert status == 0 if CAN_UNMOUNT else status in (3, 143), r.text()
         assert not os.path.exists(f"/proc/{sleep}")
+
+
+# Many wait for the death of one; then each has a child, whose number is below all that are there: it was free, and looked at already.
+EVADERS = """
+import ctypes, os, select, signal, sys
+libc = ctypes.CDLL(None)
+def sleep():
+    while True:
+        signal.pause()
+def used():
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    return os.waitpid(pid, 0)[0]
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+numbers = [used() for _ in range(40)]
+first = os.fork()
+if not first:
+    sleep()
+death = select.poll()
+death.register(os.pidfd_open(first))
+for number in numbers:
+    ids = (ctypes.c_int * 1)(number)
+    clone = (ctypes.c_uint64 * 11)(0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, ctypes.addressof(ids), 1, 0)
+    if not os.fork():
+        death.poll()
+        libc.syscall(435, clone, ctypes.sizeof(clone))
+        sleep()
+open(sys.argv[1] + "/there", "w").close()
+sleep()
+"""
+
+
+def those_with(word):
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += [int(path.parent.name)] if word in path.read_bytes().decode(errors="replace").split("\0") else []
+    return found
+
+
+def wait_for_file(path):
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="chooses numbers of processes")
+def test_forks_while_it_is_killed(place, tmp_path):
+    try:
+        with Run(place, [sys.executable, "-c", EVADERS, str(tmp_path)], "--stop-timeout", "1") as r:
+            wait_for_file(tmp_path / "there")
+            assert r.end(signal.SIGTERM) == 137, r.text()
+            assert "cannot end" not in r.text() and those_with(str(tmp_path)) == []
+    finally:
+        for pid in those_with(str(tmp_path)):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not CAN_UNMOUNT, reason="for root, who may trace")
+def test_cannot_be_killed(place, tmp_path):
+    """What is left when the daemon has ended well does not hold us up for ever, and is a failure."""
+    libc = ctypes.CDLL(None)
+    script = f"sleep 300 & echo $! >{tmp_path}/new; mv {tmp_path}/new {tmp_path}/there; exec {RAWFUSE} {place}/mnt"
+    with Run(place, ["sh", "-c", script]) as r:
+        r.wait_ready()
+        wait_for_file(tmp_path / "there")
+        traced = int((tmp_path / "there").read_text())
+        # Its end is ours to take up before it is its parent's.
+        assert libc.ptrace(0x4206, traced, None, None) == 0
+        try:
+            assert r.end(signal.SIGTERM) == 1, r.text()
+            assert f"cannot end the command: 1 of its processes ({traced}, ...)" in r.text()
+        finally:
+            os.waitpid(traced, 0x40000000)
 
 
 STARTER = """
