@@ -49,6 +49,8 @@
 /* What processes may take to be gone after SIGKILL, and how often it is sent: one that forks while we look has a child unseen. */
 #define LAUNCH_KILLED_GRACE_NS (5 * NSEC_PER_SEC)
 #define LAUNCH_KILL_AGAIN_NS   (100 * NSEC_PER_MSEC)
+/* For launch_unmount(). The launch's thread needs less, unless what it looks at in /proc or in a process's memory does not answer. */
+#define LAUNCH_UNMOUNT_NS (10 * NSEC_PER_SEC)
 /* Processes that are counted when they are given up. */
 #define LAUNCH_LEFT_MAX 64
 /* Exit statuses remembered, for a server that is named after it died. */
@@ -300,15 +302,22 @@ static void launch_do_unmount(struct launch *l)
 
 int launch_unmount(struct launch *launch)
 {
+	const uint64_t end_ns = clock_now_ns() + LAUNCH_UNMOUNT_NS;
+	const struct timespec end = { .tv_sec = (time_t)(end_ns / NSEC_PER_SEC),
+				      .tv_nsec = (long)(end_ns % NSEC_PER_SEC) };
 	int err = -ESRCH;
 
 	pthread_mutex_lock(&launch->lock);
 	if (!launch->thread_ended) {
 		launch->unmount_wanted = true;
 		fd_signal(launch->wake_fd);
-		while (launch->unmount_wanted && !launch->thread_ended)
-			pthread_cond_wait(&launch->unmount_done, &launch->lock);
-		err = launch->unmount_wanted ? -ESRCH : launch->unmount_result;
+		while (launch->unmount_wanted && !launch->thread_ended && err != -ETIMEDOUT)
+			err = -pthread_cond_timedwait(&launch->unmount_done, &launch->lock, &end);
+		if (!launch->unmount_wanted)
+			err = launch->unmount_result;
+		else if (err != -ETIMEDOUT)
+			err = -ESRCH;
+		launch->unmount_wanted = false;
 	}
 	pthread_mutex_unlock(&launch->lock);
 	return err;
@@ -444,13 +453,17 @@ int launch_start(struct launch **ret_launch, char *const *argv, enum launch_plac
 		 const struct launch_events *events, void *ctx, const char **ret_why)
 {
 	struct launch *l = calloc(1, sizeof(*l));
+	pthread_condattr_t attr;
 	int err;
 
 	*ret_why = "out of memory";
 	if (!l)
 		return -ENOMEM;
 	pthread_mutex_init(&l->lock, NULL);
-	pthread_cond_init(&l->unmount_done, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&l->unmount_done, &attr);
+	pthread_condattr_destroy(&attr);
 	l->events = *events;
 	l->ctx = ctx;
 	l->child_fd = -1;

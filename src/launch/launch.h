@@ -73,9 +73,9 @@ void launch_set_server(struct launch *launch, pid_t pid);
  * launch_unmount() - let the daemon see that it was unmounted: reading its device gives ENODEV from now on.
  *
  * It then ends as after an orderly unmount, with the exit status of one. Its sockets see the other end closed.
- * Call it after the daemon answered DESTROY. Context: any thread but the launch's; waits, at most a few seconds.
+ * Call it after the daemon answered DESTROY. Context: any thread but the launch's; waits, at most ten seconds.
  *
- * Return: 0; -ESRCH when the process that serves is not known or gone; -EPERM, -ENOSYS, ... where it
+ * Return: 0; -ESRCH when the process that serves is not known or gone; -ETIMEDOUT when the launch's thread is held up; -EPERM, -ENOSYS, ... where it
  * cannot be done (no FUSE in this kernel, no right to mount or to trace): launch_finish() with SIGTERM is next best.
  */
 int must_check launch_unmount(struct launch *launch);

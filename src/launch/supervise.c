@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "launch/placeholder.h"
 #include "launch/tracee.h"
@@ -46,9 +47,8 @@
  */
 #define SUPERVISE_SOCKET_BYTES (16 << 20)
 
-/* How long, and over how many other calls, to wait for a call that was made to happen. */
-#define SUPERVISE_REPLACE_MS	1000
-#define SUPERVISE_REPLACE_TRIES 100
+/* How long to wait for a call that was made to happen. */
+#define SUPERVISE_REPLACE_NS NSEC_PER_SEC
 
 /* Linux 6.6 */
 #ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
@@ -634,11 +634,13 @@ bool supervisor_knows(const struct supervisor *sup, ino_t ino)
 int supervisor_replace(struct supervisor *sup, pid_t tid, int fd, int src)
 {
 	struct pollfd p = { .fd = sup->notify_fd, .events = POLLIN };
+	const uint64_t end_ns = clock_now_ns() + SUPERVISE_REPLACE_NS;
 	const struct seccomp_data *sc = &sup->req->data;
+	uint64_t now_ns;
 	int err;
 
-	for (int i = 0; i < SUPERVISE_REPLACE_TRIES; i++) {
-		if (poll(&p, 1, SUPERVISE_REPLACE_MS) <= 0)
+	while ((now_ns = clock_now_ns()) < end_ns) {
+		if (poll(&p, 1, (int)((end_ns - now_ns) / NSEC_PER_MSEC + 1)) <= 0)
 			return -ETIMEDOUT;
 		if (supervisor_receive(sup) < 0)
 			continue;

@@ -48,6 +48,9 @@
 #include "launch/processes.h"
 #include "launch/tracee.h"
 
+/* For all that is done in all processes; what has begun by then may take another second or two. */
+#define UNMOUNT_NS (3 * NSEC_PER_SEC)
+/* For all threads of a process together. */
 #define UNMOUNT_STOP_NS	    (500 * NSEC_PER_MSEC)
 #define UNMOUNT_RETRY_NS    (500 * NSEC_PER_MSEC)
 #define UNMOUNT_THREADS_MAX 512
@@ -73,11 +76,13 @@ static bool has_died(pid_t tid)
 		       : info.si_pid == tid;
 }
 
-/* @ret_sig: the signal whose delivery is the cause of the stop, or 0; NULL where that is our own doing. */
-static bool wait_for_stop(pid_t tid, int *ret_sig)
+/*
+ * @end_ns: until then, on clock_now_ns(); looks once in any case
+ * @ret_sig: the signal whose delivery is the cause of the stop, or 0; NULL where that is our own doing
+ */
+static bool wait_for_stop(pid_t tid, uint64_t end_ns, int *ret_sig)
 {
 	const struct timespec pause = { .tv_nsec = 200 * 1000 };
-	uint64_t end_ns = clock_now_ns() + UNMOUNT_STOP_NS;
 
 	do {
 		siginfo_t info = { .si_pid = 0 };
@@ -96,16 +101,37 @@ static bool wait_for_stop(pid_t tid, int *ret_sig)
 	return false;
 }
 
-static bool thread_stop(pid_t tid, struct stopped *ret)
+static bool thread_interrupt(pid_t tid)
 {
-	*ret = (struct stopped){ .tid = tid };
 	if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0)
 		return false;
-	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0 && wait_for_stop(tid, &ret->sig))
-		return true;
-	/* Only works when it stopped after all; else it stays traced and runs on when it does. */
-	ptrace(PTRACE_DETACH, tid, NULL, NULL);
-	return false;
+	/* Also where it cannot be interrupted, as when it is ending: whoever waits for it sees why. */
+	(void)ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
+	return true;
+}
+
+/* Return: how many of @tids stand still, in @stopped. */
+static int stop_threads(const int *tids, int nr, struct stopped *stopped)
+{
+	const uint64_t end_ns = clock_now_ns() + UNMOUNT_STOP_NS;
+	bool interrupted[UNMOUNT_THREADS_MAX];
+	int nr_stopped = 0;
+
+	for (int i = 0; i < nr; i++)
+		interrupted[i] = thread_interrupt(tids[i]);
+	for (int i = 0; i < nr; i++) {
+		struct stopped *s = &stopped[nr_stopped];
+
+		*s = (struct stopped){ .tid = tids[i] };
+		if (!interrupted[i])
+			continue;
+		if (wait_for_stop(tids[i], end_ns, &s->sig))
+			nr_stopped++;
+		else
+			/* Only works when it stopped after all; else it stays traced and runs on when it does. */
+			ptrace(PTRACE_DETACH, tids[i], NULL, NULL);
+	}
+	return nr_stopped;
 }
 
 static void thread_release(const struct stopped *thread)
@@ -147,6 +173,11 @@ static int list_sockets(struct supervisor *sup, pid_t pid, int *fds, int cap)
 	return nr_all < 0 ? nr_all : nr;
 }
 
+static bool wait_for_own_stop(pid_t tid)
+{
+	return wait_for_stop(tid, clock_now_ns() + UNMOUNT_STOP_NS, NULL);
+}
+
 /* A stopped thread calls ioctl(@fd, FUSE_DEV_IOC_CLONE, 0), and the supervisor replaces @fd. */
 static int inject_replace(struct supervisor *sup, pid_t tid, const struct user_regs_struct *saved,
 			  int fd, int dead)
@@ -166,8 +197,8 @@ static int inject_replace(struct supervisor *sup, pid_t tid, const struct user_r
 		return -errno;
 	err = supervisor_replace(sup, tid, fd, dead);
 	/* Where nobody answered, it waits in the call, or the call went past the supervisor. It must stop all the same. */
-	if (!wait_for_stop(tid, NULL) &&
-	    (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0 || !wait_for_stop(tid, NULL)))
+	if (!wait_for_own_stop(tid) &&
+	    (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0 || !wait_for_own_stop(tid)))
 		return err ? err : -ETIMEDOUT;
 	return err;
 }
@@ -235,7 +266,7 @@ static void hand_sockets_on(struct supervisor *sup, int *held, int nr, bool repl
 static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 {
 	int fds[UNMOUNT_FDS_MAX], held[UNMOUNT_FDS_MAX], tids[UNMOUNT_THREADS_MAX], nr_fds, nr_tids,
-		nr_stopped = 0;
+		nr_stopped;
 	struct stopped stopped[UNMOUNT_THREADS_MAX];
 	char path[64];
 	int err = -EAGAIN;
@@ -249,10 +280,7 @@ static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 	 * All stand still before the first descriptor is replaced: that closes a socket which could not be taken, upon which the
 	 * channel closes the others, and a thread that still waits in one would read an end of file.
 	 */
-	for (int i = 0; i < nr_tids; i++) {
-		if (thread_stop(tids[i], &stopped[nr_stopped]))
-			nr_stopped++;
-	}
+	nr_stopped = stop_threads(tids, nr_tids, stopped);
 	take_sockets(pid, fds, held, nr_fds);
 	for (int i = 0; i < nr_stopped && err == -EAGAIN; i++)
 		err = replace_by_thread(sup, stopped[i].tid, fds, nr_fds, dead);
@@ -262,11 +290,11 @@ static int unmount_with(struct supervisor *sup, pid_t pid, int dead)
 	return err;
 }
 
-/* A process whose threads were all on their way between two system calls is met in one soon. */
-static int unmount_process(struct supervisor *sup, pid_t pid, int dead)
+/* @all_ns: the end of all, on clock_now_ns(). A process whose threads were all on their way between two system calls is met in one soon. */
+static int unmount_process(struct supervisor *sup, pid_t pid, int dead, uint64_t all_ns)
 {
 	const struct timespec pause = { .tv_nsec = NSEC_PER_MSEC };
-	const uint64_t end_ns = clock_now_ns() + UNMOUNT_RETRY_NS;
+	const uint64_t end_ns = min_of(clock_now_ns() + UNMOUNT_RETRY_NS, all_ns);
 	int err;
 
 	while ((err = unmount_with(sup, pid, dead)) == -EAGAIN && clock_now_ns() < end_ns)
@@ -275,17 +303,17 @@ static int unmount_process(struct supervisor *sup, pid_t pid, int dead)
 }
 
 /* Return: how many processes had it replaced. */
-static int unmount_pass(struct supervisor *sup, pid_t done, int dead)
+static int unmount_pass(struct supervisor *sup, pid_t done, int dead, uint64_t end_ns)
 {
 	pid_t pids[UNMOUNT_OTHERS_MAX];
 	int nr = processes_list(pids, array_size(pids)), nr_replaced = 0;
 
-	for (int i = 0; i < nr; i++) {
+	for (int i = 0; i < nr && clock_now_ns() < end_ns; i++) {
 		int fds[1];
 
 		if (pids[i] == done || list_sockets(sup, pids[i], fds, 1) <= 0)
 			continue;
-		if (unmount_process(sup, pids[i], dead) < 0)
+		if (unmount_process(sup, pids[i], dead, end_ns) < 0)
 			log_debug("process %d keeps the daemon's device", (int)pids[i]);
 		else
 			nr_replaced++;
@@ -297,14 +325,15 @@ static int unmount_pass(struct supervisor *sup, pid_t done, int dead)
  * A daemon of several processes, whose workers all read the device. What only holds it open does not mind. A process
  * that was being forked while we looked has the old descriptor: look again until nobody is left.
  */
-static void unmount_others(struct supervisor *sup, pid_t done, int dead)
+static void unmount_others(struct supervisor *sup, pid_t done, int dead, uint64_t end_ns)
 {
-	for (int i = 0; i < UNMOUNT_PASSES_MAX && unmount_pass(sup, done, dead) > 0; i++)
+	for (int i = 0; i < UNMOUNT_PASSES_MAX && unmount_pass(sup, done, dead, end_ns) > 0; i++)
 		continue;
 }
 
 int unmount_daemon(struct supervisor *sup, pid_t pid)
 {
+	const uint64_t end_ns = clock_now_ns() + UNMOUNT_NS;
 	autoclose int dead = deadfuse_open();
 	int err;
 
@@ -314,12 +343,12 @@ int unmount_daemon(struct supervisor *sup, pid_t pid)
 	}
 	/* As the kernel does it: first the mount is gone, then the device says so. */
 	supervisor_unmount(sup, pid);
-	err = unmount_process(sup, pid, dead);
+	err = unmount_process(sup, pid, dead, end_ns);
 	if (err) {
 		log_debug("the daemon's device cannot be replaced: error %d", -err);
 		return err;
 	}
-	unmount_others(sup, pid, dead);
+	unmount_others(sup, pid, dead, end_ns);
 	supervisor_hang_up(sup);
 	return 0;
 }

@@ -14,7 +14,7 @@
  * descendants of ours have.
  * @sup: whose filter the daemon runs under, and whose sockets are meant
  *
- * Context: the supervisor's thread; about a millisecond, at most a few seconds.
+ * Context: the supervisor's thread; about a millisecond, at most a few seconds, however many threads and processes cannot be stopped.
  *
  * Return: 0: the daemon's reads fail with ENODEV; -ENOSYS on this architecture; -EPERM or another negative errno when it
  * cannot be done in @pid: nothing was changed then.

@@ -482,7 +482,7 @@ def test_daemon_without_the_filter(place):
 
 HALF_STUCK = """
 import ctypes, os, signal, struct, sys, threading
-mountpoint, fifo, reader = sys.argv[1:]
+mountpoint, fifo, reader, nr_stuck = sys.argv[1:]
 libc = ctypes.CDLL(None)
 caught, catch = os.pipe2(os.O_NONBLOCK)
 signal.set_wakeup_fd(catch)
@@ -513,7 +513,8 @@ def stick():
     libc.posix_spawn(ctypes.byref(child), b"/bin/true", actions, None, (ctypes.c_char_p * 2)(b"true", None), None)
 
 first, second = (read, stick) if reader == "first" else (stick, read)
-threading.Thread(target=second, daemon=True).start()
+for _ in range(int(nr_stuck)):
+    threading.Thread(target=second, daemon=True).start()
 first()
 """
 
@@ -524,7 +525,7 @@ def test_signal_while_it_is_held(place, tmp_path, reader, sig, expected):
     """A thread that cannot be stopped gives time for it. The signal is not lost, nor what it hurried; nor how the daemon ended."""
     fifo = str(tmp_path / "fifo")
     os.mkfifo(fifo)
-    with Run(place, [sys.executable, "-c", HALF_STUCK, str(place / "mnt"), fifo, reader]) as r:
+    with Run(place, [sys.executable, "-c", HALF_STUCK, str(place / "mnt"), fifo, reader, "1"]) as r:
         r.wait_ready()
         [daemon] = r.children(os.path.basename(sys.executable))
         # Both threads are where they shall be.
@@ -538,6 +539,19 @@ def test_signal_while_it_is_held(place, tmp_path, reader, sig, expected):
         os.kill(daemon, sig)
         os.close(os.open(fifo, os.O_WRONLY))
         assert r.wait(20) == expected, r.text()
+
+
+@pytest.mark.skipif(not CAN_UNMOUNT or IN_PROCESS != "never", reason="for root, the channel")
+def test_many_threads_cannot_be_held(place, tmp_path):
+    """They are waited for together, not one after the other."""
+    fifo = str(tmp_path / "fifo")
+    os.mkfifo(fifo)
+    with Run(place, [sys.executable, "-c", HALF_STUCK, str(place / "mnt"), fifo, "first", "20"]) as r:
+        r.wait_ready()
+        time.sleep(0.3)
+        begin = time.monotonic()
+        assert r.end(signal.SIGTERM) == 12, r.text()
+        assert time.monotonic() - begin < 10, r.text()
 
 
 def front_end(r):
