@@ -527,7 +527,8 @@ static int run_main(struct run *r)
 	r->watch.fn = run_wake;
 	r->watch.ctx = r;
 	serve_on_signal(r->serve, run_signal, r);
-	if (run_inproc_new(&r->inproc, r->in_process, r->serve, r->opts, on_inproc_lost, r) < 0)
+	if (run_inproc_new(&r->inproc, r->in_process, r->command[0], r->serve, r->opts,
+			   on_inproc_lost, r) < 0)
 		return CLI_FAILED;
 	if (serve_listen(r->serve) < 0 || loop_add(serve_loop(r->serve), &r->watch, EPOLLIN) < 0)
 		return CLI_FAILED;

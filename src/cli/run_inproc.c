@@ -31,6 +31,7 @@
 #include "base/fd.h"
 #include "cli/cli.h"
 #include "keeper/keeper.h"
+#include "launch/program.h"
 #include "service/gone/gone.h"
 #include "worker/attach.h"
 #include "worker/worker.h"
@@ -148,16 +149,43 @@ static void on_control(void *ctx, uint32_t events)
 	}
 }
 
-int run_inproc_new(struct run_inproc **ret_inproc, enum run_inproc_mode mode, struct serve *serve,
-		   const struct device_options *opts, void (*lost)(void *ctx), void *ctx)
+/* Of a script the interpreter is looked at; what that starts shows no earlier than when it fails. */
+static const char *refuses_library(const char *command)
+{
+	struct program program;
+	char interpreter[PATH_MAX];
+
+	if (program_inspect(command, &program) < 0)
+		return NULL;
+	if (program.kind == PROGRAM_SCRIPT) {
+		memcpy(interpreter, program.interpreter, sizeof(interpreter));
+		if (program_inspect(interpreter, &program) < 0)
+			return NULL;
+	}
+	return program_refuses_preload(&program);
+}
+
+int run_inproc_new(struct run_inproc **ret_inproc, enum run_inproc_mode mode, const char *command,
+		   struct serve *serve, const struct device_options *opts, void (*lost)(void *ctx),
+		   void *ctx)
 {
 	char library[PATH_MAX];
 	struct run_inproc *ri;
+	const char *why;
 	int err;
 
 	*ret_inproc = NULL;
 	if (mode == RUN_INPROC_NEVER || (SANITIZED && mode == RUN_INPROC_AUTO))
 		return 0;
+	why = refuses_library(command);
+	if (why && mode == RUN_INPROC_ALWAYS) {
+		cli_error("--in-process always: %s cannot be served in-process: %s", command, why);
+		return -EOPNOTSUPP;
+	}
+	if (why) {
+		log_info("%s gets no library preloaded: %s", command, why);
+		return 0;
+	}
 	err = find_library(library, sizeof(library));
 	if (err && mode == RUN_INPROC_ALWAYS)
 		cli_error("--in-process always: %s is not installed beside this program",

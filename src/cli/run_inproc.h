@@ -23,13 +23,15 @@ int must_check run_inproc_parse_mode(const char *text, enum run_inproc_mode *ret
 
 /**
  * run_inproc_new() - what is started from now on gets the library preloaded.
+ * @command: the program; one that could not be started with the library does not get it
  * @lost: the library in the daemon's process is gone, or could not serve. Context: loop thread
  *
- * Return: 0, with NULL where there is no library and @mode does not insist; negative errno after an error message.
+ * Return: 0, with NULL where there is no library, or the command does not take it, and @mode does not insist; negative errno after an error message.
  */
 int must_check run_inproc_new(struct run_inproc **ret_inproc, enum run_inproc_mode mode,
-			      struct serve *serve, const struct device_options *opts,
-			      void (*lost)(void *ctx), void *ctx);
+			      const char *command, struct serve *serve,
+			      const struct device_options *opts, void (*lost)(void *ctx),
+			      void *ctx);
 /** run_inproc_stop() - no front-end any more; before serve_free(). NULL is allowed. */
 void run_inproc_stop(struct run_inproc *inproc);
 /** run_inproc_free() - after run_inproc_stop(). NULL is allowed. */

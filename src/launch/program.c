@@ -248,3 +248,20 @@ int program_inspect(const char *name, struct program *ret_program)
 		inspect_elf(p, fd, &head.elf);
 	return 0;
 }
+
+const char *program_refuses_preload(const struct program *program)
+{
+	const char *slash = strrchr(program->interpreter, '/');
+
+	if (program->kind != PROGRAM_ELF)
+		return NULL;
+	if (slash && !strncmp(slash, "/ld-musl", 8))
+		return "it is linked with musl, the library with glibc";
+	for (unsigned int i = 0; i < program->nr_libraries; i++) {
+		if (!strncmp(program->libraries[i], "libasan.so", 10) ||
+		    !strncmp(program->libraries[i], "libclang_rt.asan", 16))
+			return "it is built with AddressSanitizer, whose library has to be the "
+			       "first";
+	}
+	return NULL;
+}

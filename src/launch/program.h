@@ -60,4 +60,11 @@ int must_check program_find(const char *name, char *path);
 /** program_inspect() - look at the file of @name. Return: 0; errors of program_find(); negative errno when it cannot be read. */
 int must_check program_inspect(const char *name, struct program *ret_program);
 
+/**
+ * program_refuses_preload() - would it end at its start with a library preloaded that is linked with glibc?
+ *
+ * A static runtime of AddressSanitizer does not mind. Return: why, a static text for people; NULL: it takes one, or does not care.
+ */
+const char *program_refuses_preload(const struct program *program);
+
 #endif

@@ -28,6 +28,7 @@ FUSEWIRE = os.environ["FUSEWIRE"]
 IN_PROCESS = os.environ.get("FUSEWIRE_TEST_IN_PROCESS", "never")
 RAWFUSE = os.environ["FUSEWIRE_RAWFUSE"]
 RAWFUSE_DYNAMIC = os.environ["FUSEWIRE_RAWFUSE_DYNAMIC"]
+RAWFUSE_ASAN = os.environ.get("FUSEWIRE_RAWFUSE_ASAN")
 PASSTHROUGH = os.environ.get("EXAMPLE_PASSTHROUGH")
 CAN_UNMOUNT = os.access("/dev/fuse", os.W_OK) and os.getuid() == 0
 
@@ -108,6 +109,39 @@ def test_tells_what_a_driver_cannot_know(place, options, said, unsaid):
         for text in unsaid:
             assert text not in r.text(), r.text()
         r.end(signal.SIGTERM)
+
+
+def ends_well_by_channel(place, program, *options):
+    with Run(place, [program, str(place / "mnt")], *options) as r:
+        r.wait_ready()
+        assert "served through a channel" in r.text()
+        r.end(signal.SIGTERM)
+
+
+@pytest.mark.skipif(IN_PROCESS != "auto", reason="where the library is preloaded")
+def test_linked_with_musl(place):
+    """By the name of its dynamic linker; the one that it has here is glibc's, so that it runs."""
+    with tempfile.TemporaryDirectory(prefix="f") as name:
+        content = pathlib.Path(RAWFUSE_DYNAMIC).read_bytes()
+        real = re.search(rb"/lib[^\0]*/ld[^\0]*(?=\0)", content).group()
+        linker = pathlib.Path(name) / "ld-musl"
+        assert len(str(linker)) <= len(real), linker
+        linker.symlink_to(real.decode())
+        program = pathlib.Path(name) / "rawfuse"
+        program.write_bytes(content.replace(real, str(linker).encode().ljust(len(real), b"\0"), 1))
+        program.chmod(0o755)
+        ends_well_by_channel(place, str(program))
+        script = pathlib.Path(name) / "script"
+        script.write_text(f"#!{program}\n")
+        script.chmod(0o755)
+        with Run(place, [str(script)], "--in-process", "always") as r:
+            assert not r.is_ready()
+            assert r.wait() == 1 and "cannot be served in-process: it is linked with musl" in r.text(), r.text()
+
+
+@pytest.mark.skipif(IN_PROCESS != "auto" or not RAWFUSE_ASAN, reason="where the library is preloaded; needs gcc's AddressSanitizer")
+def test_built_with_address_sanitizer(place):
+    ends_well_by_channel(place, RAWFUSE_ASAN)
 
 
 def test_root_that_is_a_file(place):
