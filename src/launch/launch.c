@@ -437,7 +437,7 @@ static int launch_run(struct launch *l, char *const *argv, enum launch_placehold
 	if (err)
 		return err;
 	*ret_why = "out of resources";
-	err = supervisor_new(&l->sup, notify_fd, &events);
+	err = supervisor_new(&l->sup, notify_fd, placeholder != LAUNCH_PLACEHOLDER_NEVER, &events);
 	if (err)
 		return err;
 	TAKE_FD(notify_fd);

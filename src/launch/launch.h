@@ -16,7 +16,7 @@ struct launch;
  * @LAUNCH_PLACEHOLDER_AUTO: if we may mount and "/" is shared, so that nobody else's unmount is held up; else only for programs of the
  *                          kind that look, if need be in a user namespace
  * @LAUNCH_PLACEHOLDER_ALWAYS: or the command is not started
- * @LAUNCH_PLACEHOLDER_NEVER: the command sees the mounts that we see
+ * @LAUNCH_PLACEHOLDER_NEVER: the command sees the mounts that we see; in namespaces that it makes itself, too, nothing of ours is mounted
  */
 enum launch_placeholder {
 	LAUNCH_PLACEHOLDER_AUTO,

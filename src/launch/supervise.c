@@ -80,6 +80,7 @@ struct supervisor {
 	struct seccomp_notif_resp *resp;
 	size_t resp_bytes;
 	struct opened_device devices[SUPERVISE_DEVICES];
+	bool placeholders;
 	struct placeholder *placeholder;
 	bool placeholder_due; /* the thread that mounted was interrupted before it got one */
 	bool unmounted; /* and the owner was told */
@@ -99,7 +100,7 @@ static void supervisor_share_processor(int notify_fd)
 		log_debug("intercepted calls wake this program as usual: %s", strerror(errno));
 }
 
-int supervisor_new(struct supervisor **ret_sup, int notify_fd,
+int supervisor_new(struct supervisor **ret_sup, int notify_fd, bool placeholders,
 		   const struct supervisor_events *events)
 {
 	struct seccomp_notif_sizes sizes;
@@ -122,6 +123,7 @@ int supervisor_new(struct supervisor **ret_sup, int notify_fd,
 		return -ENOMEM;
 	}
 	sup->notify_fd = notify_fd;
+	sup->placeholders = placeholders;
 	sup->events = *events;
 	supervisor_share_processor(notify_fd);
 	*ret_sup = sup;
@@ -360,6 +362,8 @@ static void mount_placeholder(struct supervisor *sup)
 	placeholder_free(sup->placeholder);
 	sup->placeholder = NULL;
 	sup->unmounted = false;
+	if (!sup->placeholders)
+		return;
 	err = placeholder_mount(&sup->placeholder, &config);
 	sup->placeholder_due = err == -ESRCH;
 	if (err == -EXDEV || err == -ESRCH)

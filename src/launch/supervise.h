@@ -27,11 +27,12 @@ struct supervisor_events {
 /**
  * supervisor_new() - answer for the filter behind @notify_fd.
  * @notify_fd: from filter_install(); taken over on success
+ * @placeholders: who mounts in a mount namespace that is not ours finds a placeholder there
  * @events: copied
  *
  * Return: 0, -ENOMEM, or negative errno.
  */
-int must_check supervisor_new(struct supervisor **ret_sup, int notify_fd,
+int must_check supervisor_new(struct supervisor **ret_sup, int notify_fd, bool placeholders,
 			      const struct supervisor_events *events);
 /** supervisor_free() - NULL is allowed. Intercepted calls fail with ENOSYS from now on. */
 void supervisor_free(struct supervisor *sup);

@@ -125,6 +125,13 @@ def test_never(place):
 
 
 @needs_fuse
+@pytest.mark.parametrize("when,found", [("auto", 1), ("never", 0)])
+def test_namespace_of_the_daemons_own(place, when, found):
+    rc, out, err = client(place, ["unshare", "-m", *looker(place)], "--stop", "eof", "--placeholder", when)
+    assert out.count("in mounts: raw") == found and "init minor=" in out, out + err
+
+
+@needs_fuse
 def test_user_in_a_user_namespace(place):
     """As the user that it is; but files of others are nobody's there, which is why it is not the rule."""
     rc, out, err = client(place, looker(place), "--stop", "unmount", "--placeholder", "always",
