@@ -81,6 +81,7 @@ struct supervisor {
 	size_t resp_bytes;
 	struct opened_device devices[SUPERVISE_DEVICES];
 	bool placeholders;
+	bool warned_unreadable;
 	struct placeholder *placeholder;
 	bool placeholder_due; /* the thread that mounted was interrupted before it got one */
 	bool unmounted; /* and the owner was told */
@@ -249,6 +250,20 @@ static int supervisor_inject(struct supervisor *sup, struct opened_device *d, in
 	return 0;
 }
 
+/* A process that cannot be looked at is left to the kernel: a daemon among them mounts there, or fails, and is not served. */
+static void warn_unreadable(struct supervisor *sup, int err)
+{
+	if (err != -EPERM || sup->warned_unreadable)
+		return;
+	sup->warned_unreadable = true;
+	log_warn(
+		"the memory of process %u cannot be read: if it is the daemon, it meets the "
+		"kernel's /dev/fuse and is not served: run fusewire as root (CAP_SYS_PTRACE), or "
+		"the daemon without prctl(PR_SET_DUMPABLE, 0), from a file that may be read, and "
+		"with kernel.yama.ptrace_scope at most 1",
+		sup->req->pid);
+}
+
 static int handle_open(struct supervisor *sup, uint64_t path_addr, int flags)
 {
 	static const char device[] = "/dev/fuse";
@@ -256,8 +271,9 @@ static int handle_open(struct supervisor *sup, uint64_t path_addr, int flags)
 	struct opened_device *d;
 	int err;
 
-	if (tracee_read_string((pid_t)sup->req->pid, path_addr, path, sizeof(path)) < 0 ||
-	    strcmp(path, device) || !supervisor_still_waits(sup))
+	err = tracee_read_string((pid_t)sup->req->pid, path_addr, path, sizeof(path));
+	warn_unreadable(sup, err);
+	if (err < 0 || strcmp(path, device) || !supervisor_still_waits(sup))
 		return 1;
 	d = device_new_entry(sup);
 	if (!d)
@@ -273,11 +289,14 @@ static int handle_openat2(struct supervisor *sup)
 {
 	const struct seccomp_data *sc = &sup->req->data;
 	uint64_t flags;
+	int err;
 
 	/* struct open_how begins with the flags. */
-	if (sc->args[3] < sizeof(flags) ||
-	    tracee_read((pid_t)sup->req->pid, sc->args[2], &flags, sizeof(flags)) < 0 ||
-	    (flags & O_ACCMODE) != O_RDWR)
+	if (sc->args[3] < sizeof(flags))
+		return 1;
+	err = tracee_read((pid_t)sup->req->pid, sc->args[2], &flags, sizeof(flags));
+	warn_unreadable(sup, err);
+	if (err < 0 || (flags & O_ACCMODE) != O_RDWR)
 		return 1;
 	return handle_open(sup, sc->args[1], (int)flags);
 }
@@ -428,8 +447,11 @@ static int handle_mount(struct supervisor *sup)
 			       ? 0
 			       : 1;
 	}
-	if (!sc->args[2] || tracee_read_string(tid, sc->args[2], type, sizeof(type)) < 0 ||
-	    !mount_options_is_fuse(type))
+	if (!sc->args[2])
+		return 1;
+	err = tracee_read_string(tid, sc->args[2], type, sizeof(type));
+	warn_unreadable(sup, err);
+	if (err < 0 || !mount_options_is_fuse(type))
 		return 1;
 	err = read_mount_arguments(sup);
 	if (err)

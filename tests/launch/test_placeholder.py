@@ -419,3 +419,20 @@ def test_user_covers_only_what_is_his(place):
             r.process.wait(20)
             assert "mount: 0" in r.text() and "roots: 0" in r.text(), r.text()
             assert ("nosuid,nodev" in r.text()) == found and ("no placeholder" in r.text()) != found, r.text()
+
+
+UNREADABLE = """
+import ctypes, os, sys
+assert ctypes.CDLL(None).prctl(4, int(sys.argv[1]), 0, 0, 0) == 0
+for _ in range(3):
+    os.close(os.open("/dev/null", os.O_RDWR))
+"""
+
+
+@pytest.mark.parametrize("dumpable,warned", [(0, 1), (1, 0)])
+def test_memory_that_cannot_be_read(place, dumpable, warned):
+    """A user's daemon that is not to be dumped meets the kernel's /dev/fuse: that is said once."""
+    with Run(place, ["/usr/bin/python3", "-c", UNREADABLE, str(dumpable)], "--in-process", "never", wrap=as_user) as r:
+        assert not r.is_ready
+        r.process.wait(20)
+        assert r.text().count("memory of process") == warned, r.text()
