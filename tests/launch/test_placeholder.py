@@ -436,3 +436,35 @@ def test_memory_that_cannot_be_read(place, dumpable, warned):
         assert not r.is_ready
         r.process.wait(20)
         assert r.text().count("memory of process") == warned, r.text()
+
+
+# A mount that nobody answers for, as long as the program runs that is executed.
+HANG = """
+import ctypes, os, sys
+fd = os.open("/dev/fuse", os.O_RDWR)
+os.set_inheritable(fd, True)
+options = f"fd={fd},rootmode=40000,user_id=0,group_id=0".encode()
+assert ctypes.CDLL(None).mount(b"x", sys.argv[1].encode(), b"fuse.hung", 0, options) == 0
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+UNMOUNT_OTHER = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+fd = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={fd},rootmode=40000,user_id=0,group_id=0".encode()
+print("mount:", libc.mount(b"x", sys.argv[1].encode(), b"fuse", 0, options), flush=True)
+print("umount:", libc.umount2(sys.argv[2].encode(), 2), flush=True)
+"""
+
+
+@needs_fuse
+@pytest.mark.parametrize("when", ["never", "always"])
+def test_others_mount_that_hangs_is_unmounted(place, when):
+    """Whether it is ours is found out without asking its daemon. All is in a namespace that ends with the test."""
+    hung = place / "hung"
+    hung.mkdir()
+    with Run(place, ["/usr/bin/python3", "-c", UNMOUNT_OTHER, str(place / "mnt"), str(hung)],
+             "--in-process", "never", "--placeholder", when,
+             wrap=lambda c: ["timeout", "-s", "KILL", "20", "unshare", "-m", "/usr/bin/python3", "-c", HANG, str(hung), *c]) as r:
+        assert "mount: 0\numount: 0\n" in r.text(), r.text()
+        r.process.wait(20)
