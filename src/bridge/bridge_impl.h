@@ -266,10 +266,11 @@ int must_check bridge_hiprio_init(struct bridge *bridge, uint8_t *arena);
 /**
  * bridge_notify_init() - give the device its buffers, if it has notifications.
  * @arena: BRIDGE_NOTIFY_BUFFERS of BRIDGE_NOTIFY_BYTES
+ * @ret_why: on error a static text
  *
- * Return: 0; -EPROTO: it wants larger ones; negative errno.
+ * Return: 0; -EPROTO: it wants larger ones, or does not tell; negative errno.
  */
-int must_check bridge_notify_init(struct bridge *bridge, uint8_t *arena);
+int must_check bridge_notify_init(struct bridge *bridge, uint8_t *arena, const char **ret_why);
 /** bridge_notify_start() - start the thread. Return: 0 or negative errno. */
 int must_check bridge_notify_start(struct bridge *bridge);
 /**

@@ -223,15 +223,29 @@ static int take_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static const char *connect_reason(int err, const char *why, char *buf, size_t size)
+static const char *connect_reason(const struct mount_options *opts, int err, const char *why,
+				  char *buf, size_t size)
 {
+	const char *advice = "";
+
 	if (err == -EINVAL)
 		return "a ring of that size is not possible (split rings: a power of two)";
 	if (err == -ERANGE)
 		return "it has fewer queues; give a smaller --queues";
 	if (err == -EPIPE || err == -ECONNRESET)
 		return "it closed the connection: did what it serves end? See its messages";
-	snprintf(buf, size, "%s: %s", why, strerror(-err));
+	if (err == -ETIMEDOUT)
+		return "it does not answer: does it serve another front-end, or is it no "
+		       "vhost-user device? See its messages";
+	if (err == -EOPNOTSUPP && opts->bridge.format == VIRTQ_PACKED)
+		return "it has no packed rings; leave out --packed";
+	if (err == -EREMOTEIO) {
+		snprintf(buf, size, "%s; see the device's messages", why);
+		return buf;
+	}
+	if (err == -ENOENT || err == -ECONNREFUSED)
+		advice = ": start the device first";
+	snprintf(buf, size, "%s: %s%s", why, strerror(-err), advice);
 	return buf;
 }
 
@@ -251,7 +265,7 @@ static int mount_run(const struct mount_options *opts)
 	}
 	err = bridge_new(&m.bridge, &opts->bridge, &why);
 	if (err < 0) {
-		cli_error("%s: %s", socket, connect_reason(err, why, reason, sizeof(reason)));
+		cli_error("%s: %s", socket, connect_reason(opts, err, why, reason, sizeof(reason)));
 		goto out;
 	}
 	err = mount_point_mount(&m.point, opts->mount_point, socket, opts->options);
