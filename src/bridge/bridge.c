@@ -182,6 +182,18 @@ uint64_t bridge_nr_replies(const struct bridge *b)
 	return nr;
 }
 
+uint64_t bridge_nr_written(const struct bridge *b)
+{
+	const bool writes = bridge_writes_back(b);
+	uint64_t nr = 0;
+
+	for (unsigned int i = 0; i < b->config.nr_request_queues; i++) {
+		nr += READ_ONCE(b->queues[i].nr_written);
+		nr += writes ? 0 : READ_ONCE(b->queues[i].nr_setattrs);
+	}
+	return nr;
+}
+
 bool bridge_writes_back(const struct bridge *b)
 {
 	unsigned int nr = 0;

@@ -92,6 +92,8 @@ struct bridge_slot {
  * @after_landing: the last large slot that both wanted became the landing
  * @nr_locks: SETLKW under way, but for unlocks
  * @nr_writebacks: bridge_slot.writeback under way; the owner looks at it at any time
+ * @nr_written: bridge_slot.writeback that have ended; the owner looks at it at any time
+ * @nr_setattrs: SETATTRs that have ended; the owner looks at it at any time
  * @nr_replies: how many the device has given; the owner looks at it at any time
  * @sync: eventfd of who waits until what the device gave back is passed on (notify.c), or -1
  * @spin_credit: grows when looking for replies was worth it
@@ -115,6 +117,8 @@ struct bridge_queue {
 	bool after_landing;
 	unsigned int nr_locks;
 	unsigned int nr_writebacks;
+	uint64_t nr_written;
+	uint64_t nr_setattrs;
 	uint64_t nr_replies;
 	int sync;
 	int spin_credit;

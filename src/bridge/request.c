@@ -364,6 +364,8 @@ int bridge_return_replies(struct bridge_queue *q)
 		q->nr_locks -= slot->waits;
 		slot->waits = false;
 		WRITE_ONCE(q->nr_writebacks, q->nr_writebacks - slot->writeback);
+		WRITE_ONCE(q->nr_written, q->nr_written + slot->writeback);
+		WRITE_ONCE(q->nr_setattrs, q->nr_setattrs + (slot->opcode == FUSE_SETATTR));
 		slot->writeback = false;
 		if (slot->opcode == FUSE_NOTIFY_REPLY) {
 			/* Nobody waits. */
