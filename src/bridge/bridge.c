@@ -16,13 +16,14 @@
 
 #define FUSE_IOC_CLONE _IOR(229, 0, uint32_t)
 
-static int make_queues(struct bridge *b)
+static int make_queues(struct bridge *b, const char **ret_why)
 {
 	uint8_t *arena = vhost_client_arena(b->client);
 	const unsigned int nr = b->config.nr_request_queues;
 	const unsigned int first = vhost_client_notifies(b->client) ? 2 : 1;
 	int err;
 
+	*ret_why = "no memory";
 	b->queues = calloc(nr, sizeof(*b->queues));
 	if (!b->queues)
 		return -ENOMEM;
@@ -38,9 +39,12 @@ static int make_queues(struct bridge *b)
 		bridge_slots_init(q, arena + i * bridge_queue_arena_bytes());
 	}
 	arena += nr * bridge_queue_arena_bytes();
-	err = bridge_notify_init(b, arena);
+	err = bridge_notify_init(b, arena, ret_why);
+	if (err < 0)
+		return err;
 	arena += (size_t)BRIDGE_NOTIFY_BUFFERS * BRIDGE_NOTIFY_BYTES;
-	return err < 0 ? err : bridge_hiprio_init(b, arena);
+	*ret_why = "no memory";
+	return bridge_hiprio_init(b, arena);
 }
 
 int bridge_new(struct bridge **ret_bridge, const struct bridge_config *config, const char **ret_why)
@@ -78,8 +82,7 @@ int bridge_new(struct bridge **ret_bridge, const struct bridge_config *config, c
 	if (err >= 0) {
 		b->config.nr_request_queues =
 			vhost_client_nr_queues(b->client) - 1 - vhost_client_notifies(b->client);
-		*ret_why = "it wants larger buffers for notifications than there are";
-		err = make_queues(b);
+		err = make_queues(b, ret_why);
 	}
 	if (err < 0) {
 		bridge_free(b);
@@ -176,6 +179,18 @@ uint64_t bridge_nr_replies(const struct bridge *b)
 
 	for (unsigned int i = 0; i < b->config.nr_request_queues; i++)
 		nr += READ_ONCE(b->queues[i].nr_replies);
+	return nr;
+}
+
+uint64_t bridge_nr_written(const struct bridge *b)
+{
+	const bool writes = bridge_writes_back(b);
+	uint64_t nr = 0;
+
+	for (unsigned int i = 0; i < b->config.nr_request_queues; i++) {
+		nr += READ_ONCE(b->queues[i].nr_written);
+		nr += writes ? 0 : READ_ONCE(b->queues[i].nr_setattrs);
+	}
 	return nr;
 }
 

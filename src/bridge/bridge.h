@@ -78,6 +78,11 @@ enum bridge_state bridge_state(const struct bridge *bridge);
 const char *bridge_why(const struct bridge *bridge);
 /** bridge_nr_replies() - how many the device has given so far: whether it still does something. */
 uint64_t bridge_nr_replies(const struct bridge *bridge);
+/**
+ * bridge_nr_written() - how many of the kernel's own requests the device has answered: write-back of pages, and, while none is under
+ * way, SETATTR, which may be that of times. Whether the write-back goes on, whatever else the device answers.
+ */
+uint64_t bridge_nr_written(const struct bridge *bridge);
 /** bridge_writes_back() - does the device have pages that the kernel writes back? */
 bool bridge_writes_back(const struct bridge *bridge);
 /** bridge_lose_device() - the owner saw that the device is gone. @why: static text */

@@ -24,6 +24,8 @@
 #define BRIDGE_SMALL_OUT BRIDGE_PAGE
 /** BRIDGE_NR_SMALL - small slots per queue: requests like SETLKW may stay for ever. */
 #define BRIDGE_NR_SMALL 256u
+/** BRIDGE_NR_WAITING - requests per queue that wait in small slots for a large one; a part of them, so that small requests go past. */
+#define BRIDGE_NR_WAITING (BRIDGE_NR_SMALL / 4)
 /** BRIDGE_NR_LARGE - large slots per queue; one of them is where the next request is read to. */
 #define BRIDGE_NR_LARGE 32u
 /** BRIDGE_LOCKS_MAX - SETLKW under way per queue, fewer with small rings; more get ENOLCK, so that an unlock always finds a slot. */
@@ -54,6 +56,8 @@
  * @large: which of the two free lists it belongs to
  * @busy: with the device
  * @waits: a lock that is counted in bridge_queue.nr_locks
+ * @len: bytes at @in, of a request that waits for a large slot
+ * @reply_bytes: room for its reply, with header
  */
 struct bridge_slot {
 	uint8_t *in;
@@ -66,6 +70,8 @@ struct bridge_slot {
 	bool large;
 	bool busy;
 	bool waits;
+	size_t len;
+	size_t reply_bytes;
 };
 
 /**
@@ -80,8 +86,14 @@ struct bridge_slot {
  * @small: free small slots, @nr_small of them
  * @large: free large slots, @nr_large of them; last in, first out: few pages are touched
  * @landing: large slot that the next request is read to, or NULL
+ * @waiting: small slots of requests with a large reply that wait for a large one, in order, from @first_waiting on; a ring
+ * @first_waiting: index of the one that is next
+ * @nr_waiting: how many
+ * @after_landing: the last large slot that both wanted became the landing
  * @nr_locks: SETLKW under way, but for unlocks
  * @nr_writebacks: bridge_slot.writeback under way; the owner looks at it at any time
+ * @nr_written: bridge_slot.writeback that have ended; the owner looks at it at any time
+ * @nr_setattrs: SETATTRs that have ended; the owner looks at it at any time
  * @nr_replies: how many the device has given; the owner looks at it at any time
  * @sync: eventfd of who waits until what the device gave back is passed on (notify.c), or -1
  * @spin_credit: grows when looking for replies was worth it
@@ -99,8 +111,14 @@ struct bridge_queue {
 	struct bridge_slot *large[BRIDGE_NR_LARGE];
 	unsigned int nr_large;
 	struct bridge_slot *landing;
+	struct bridge_slot *waiting[BRIDGE_NR_WAITING];
+	unsigned int first_waiting;
+	unsigned int nr_waiting;
+	bool after_landing;
 	unsigned int nr_locks;
 	unsigned int nr_writebacks;
+	uint64_t nr_written;
+	uint64_t nr_setattrs;
 	uint64_t nr_replies;
 	int sync;
 	int spin_credit;
@@ -235,9 +253,11 @@ void bridge_reply_error(const struct bridge_queue *q, uint64_t unique, int error
 int must_check bridge_take_request(struct bridge_queue *q);
 /** bridge_can_take() - are there slots and descriptors for one more request? */
 bool bridge_can_take(struct bridge_queue *q);
+/** bridge_submit_waiting() - give the device what waited for a large slot, as far as there are some. Return: 0 or negative errno. */
+int must_check bridge_submit_waiting(struct bridge_queue *q);
 /** bridge_return_replies() - pass on what the device gave back. Return: how many, or -EBADMSG. */
 int must_check bridge_return_replies(struct bridge_queue *q);
-/** bridge_fail_all() - end what is with the device with ENOTCONN; the slots stay in use. */
+/** bridge_fail_all() - end what is with the device with ENOTCONN, whose slots stay in use, and what waits for a slot. */
 void bridge_fail_all(struct bridge_queue *q);
 
 /* hiprio.c */
@@ -266,10 +286,11 @@ int must_check bridge_hiprio_init(struct bridge *bridge, uint8_t *arena);
 /**
  * bridge_notify_init() - give the device its buffers, if it has notifications.
  * @arena: BRIDGE_NOTIFY_BUFFERS of BRIDGE_NOTIFY_BYTES
+ * @ret_why: on error a static text
  *
- * Return: 0; -EPROTO: it wants larger ones; negative errno.
+ * Return: 0; -EPROTO: it wants larger ones, or does not tell; negative errno.
  */
-int must_check bridge_notify_init(struct bridge *bridge, uint8_t *arena);
+int must_check bridge_notify_init(struct bridge *bridge, uint8_t *arena, const char **ret_why);
 /** bridge_notify_start() - start the thread. Return: 0 or negative errno. */
 int must_check bridge_notify_start(struct bridge *bridge);
 /**

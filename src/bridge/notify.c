@@ -45,7 +45,7 @@ static void publish(struct bridge *b)
 		fd_signal(b->notify.ring->kick_fd);
 }
 
-int bridge_notify_init(struct bridge *b, uint8_t *arena)
+int bridge_notify_init(struct bridge *b, uint8_t *arena, const char **ret_why)
 {
 	struct bridge_notify *n = &b->notify;
 	uint32_t want = 0;
@@ -53,14 +53,18 @@ int bridge_notify_init(struct bridge *b, uint8_t *arena)
 
 	if (!vhost_client_notifies(b->client))
 		return 0;
+	*ret_why = "it has notifications, and does not tell how large their buffers must be";
 	err = vhost_client_read_config(b->client, CONFIG_BUF_SIZE, &want, sizeof(want));
 	if (err < 0)
-		return err;
+		return err == -EOPNOTSUPP ? -EPROTO : err;
+	*ret_why = "it wants larger buffers for notifications than there are";
 	if (le32toh(want) > BRIDGE_NOTIFY_BYTES)
 		return -EPROTO;
+	*ret_why = "cannot make a descriptor for notifications";
 	err = n->synced = eventfd_new();
 	if (err < 0)
 		return err;
+	*ret_why = "cannot give it buffers for notifications";
 	err = -pthread_mutex_init(&n->lock, NULL);
 	if (err < 0)
 		return err;

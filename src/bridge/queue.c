@@ -21,9 +21,9 @@
 
 static int take_requests(struct bridge_queue *q)
 {
-	int nr = 0;
+	int nr = bridge_submit_waiting(q);
 
-	while (nr < BATCH && bridge_can_take(q)) {
+	while (nr >= 0 && nr < BATCH && bridge_can_take(q)) {
 		int ret = bridge_take_request(q);
 
 		/* What was taken before is published also then: whoever drains counts on the device's having seen it. */

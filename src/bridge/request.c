@@ -7,6 +7,10 @@
  * landing serves again: hundreds of requests may be under way while large slots, which a megabyte of payload needs,
  * are few. Headers lie so that payload begins at a page.
  *
+ * Where only the reply is large (READ), the last free large slot stays the landing, and the request waits in a small slot until
+ * another is given back: what is read after it may be small, and goes past. A large request (WRITE) takes the landing itself;
+ * then nothing is read until the device gives a slot back. If others wait for that, too, they and the landing take turns.
+ *
  * The slots are shared with the device, which may write to them at any time. The header is copied before it is looked
  * at; a size in the arguments is read once and bounded by the slot. Of a reply, the header that was checked is what the kernel gets.
  */
@@ -195,6 +199,60 @@ static struct bridge_slot *place_request(struct bridge_queue *q, size_t len, siz
 	return TAKE_PTR(q->landing);
 }
 
+/* The last large slot remains the landing for a request that can wait elsewhere. */
+static bool must_wait(const struct bridge_queue *q, size_t len, size_t room)
+{
+	return len <= BRIDGE_SMALL_IN && room > OUT_HDR + BRIDGE_SMALL_OUT && !q->nr_large &&
+	       q->nr_waiting < BRIDGE_NR_WAITING;
+}
+
+static void put_off(struct bridge_queue *q, const struct fuse_in_header *hdr, size_t len,
+		    size_t room)
+{
+	struct bridge_slot *slot = bridge_slot_get(q, false);
+
+	memcpy(slot->in, q->landing->in, len);
+	slot->unique = hdr->unique;
+	slot->opcode = hdr->opcode;
+	slot->len = len;
+	slot->reply_bytes = room;
+	q->waiting[(q->first_waiting + q->nr_waiting++) % BRIDGE_NR_WAITING] = slot;
+}
+
+static struct bridge_slot *next_waiting(struct bridge_queue *q)
+{
+	struct bridge_slot *slot = q->waiting[q->first_waiting];
+
+	q->first_waiting = (q->first_waiting + 1) % BRIDGE_NR_WAITING;
+	q->nr_waiting--;
+	return slot;
+}
+
+int bridge_submit_waiting(struct bridge_queue *q)
+{
+	int err = 0;
+
+	while (err == 0 && q->nr_waiting && q->nr_large &&
+	       virtq_driver_nr_free(q->ring->drv) >= BRIDGE_SEGS_MAX) {
+		struct bridge_slot *slot, *large = bridge_slot_get(q, true);
+
+		if (!q->landing && !q->after_landing) {
+			q->landing = large;
+			q->after_landing = true;
+			continue;
+		}
+		if (!q->landing)
+			q->after_landing = false;
+		slot = next_waiting(q);
+		memcpy(large->in, slot->in, slot->len);
+		large->unique = slot->unique;
+		large->opcode = slot->opcode;
+		err = bridge_submit(q, large, slot->len, slot->reply_bytes);
+		bridge_slot_put(q, slot);
+	}
+	return err;
+}
+
 /* Locks that wait must leave room in the ring for what ends them; each takes three descriptors, and half is theirs. */
 static unsigned int locks_max(const struct bridge_queue *q)
 {
@@ -220,6 +278,10 @@ static int forward(struct bridge_queue *q, const struct fuse_opcode_info *op,
 	}
 	if (waits && q->nr_locks >= locks_max(q)) {
 		bridge_reply_error(q, hdr->unique, -ENOLCK);
+		return 1;
+	}
+	if (must_wait(q, len, room)) {
+		put_off(q, hdr, len, room);
 		return 1;
 	}
 	slot = place_request(q, len, room);
@@ -302,6 +364,8 @@ int bridge_return_replies(struct bridge_queue *q)
 		q->nr_locks -= slot->waits;
 		slot->waits = false;
 		WRITE_ONCE(q->nr_writebacks, q->nr_writebacks - slot->writeback);
+		WRITE_ONCE(q->nr_written, q->nr_written + slot->writeback);
+		WRITE_ONCE(q->nr_setattrs, q->nr_setattrs + (slot->opcode == FUSE_SETATTR));
 		slot->writeback = false;
 		if (slot->opcode == FUSE_NOTIFY_REPLY) {
 			/* Nobody waits. */
@@ -325,5 +389,11 @@ void bridge_fail_all(struct bridge_queue *q)
 	for (unsigned int i = 0; i < array_size(q->slots); i++) {
 		if (q->slots[i].busy && q->slots[i].opcode != FUSE_NOTIFY_REPLY)
 			bridge_reply_error(q, q->slots[i].unique, -ENOTCONN);
+	}
+	while (q->nr_waiting) {
+		struct bridge_slot *slot = next_waiting(q);
+
+		bridge_reply_error(q, slot->unique, -ENOTCONN);
+		bridge_slot_put(q, slot);
 	}
 }

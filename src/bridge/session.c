@@ -245,8 +245,11 @@ bool bridge_drain(struct bridge *b)
 		for (unsigned int i = 0; i < b->config.nr_request_queues; i++) {
 			struct bridge_queue *q = &b->queues[i];
 
-			if (bridge_return_replies(q) >= 0)
-				nr_out += virtq_driver_nr_out(q->ring->drv);
+			if (bridge_return_replies(q) < 0 || bridge_submit_waiting(q) < 0)
+				continue;
+			if (virtq_driver_publish(q->ring->drv))
+				fd_signal(q->ring->kick_fd);
+			nr_out += virtq_driver_nr_out(q->ring->drv);
 		}
 		if (nr_out)
 			nanosleep(&pause, NULL);

@@ -153,13 +153,35 @@ static bool user_allow_other(void)
 	return found;
 }
 
+/* Is it said in @arg: as a word of -o, alone (-oWORD, -WORD, --WORD), and not taken back (--no-WORD, --WORD=false)? */
+static bool has_option(const char *arg, const char *word)
+{
+	const size_t len = strlen(word);
+
+	for (const char *at = strstr(arg, word); at; at = strstr(at + 1, word)) {
+		const char *rest = at + len;
+		const size_t dashes = strspn(arg, "-");
+		const bool begins = at == arg + dashes || strchr(",=", at[-1]) ||
+				    (at == arg + 2 && !strncmp(arg, "-o", 2));
+		const bool off =
+			!strcmp(rest, "=false") || !strcmp(rest, "=no") || !strcmp(rest, "=0");
+
+		if (begins && (!*rest || strchr(",=", *rest)) && !off)
+			return true;
+	}
+	return false;
+}
+
 static void check_allow_other(struct doctor *d)
 {
+	static const char *const words[] = { "allow_other", "allow-other", "allow_root",
+					     "allow-root" };
 	bool wanted = false;
 
-	for (char **arg = d->command + 1; *arg; arg++)
-		wanted = wanted || strstr(*arg, "allow_other") || strstr(*arg, "allow-other") ||
-			 strstr(*arg, "allow_root");
+	for (char **arg = d->command + 1; *arg; arg++) {
+		for (size_t i = 0; i < array_size(words); i++)
+			wanted = wanted || has_option(*arg, words[i]);
+	}
 	if (!wanted || !geteuid() || user_allow_other())
 		return;
 	doctor_find(d, "allow-other", DOCTOR_PROBLEM,

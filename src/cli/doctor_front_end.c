@@ -197,7 +197,7 @@ static void check_user_of_socket(struct doctor *d, const char *name, int pid, co
 	}
 }
 
-/* The command line of process @pid, its arguments joined by blanks. Return: bytes, 0 for none. */
+/* The command line of process @pid, each argument with its NUL. Return: bytes, 0 for none. */
 static size_t read_command_line(int pid, char *buf, size_t size)
 {
 	char path[64];
@@ -209,30 +209,73 @@ static size_t read_command_line(int pid, char *buf, size_t size)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	while (fd >= 0 && have + 1 < size && (n = read(fd, buf + have, size - 1 - have)) > 0)
 		have += (size_t)n;
-	for (size_t i = 0; i < have; i++)
-		buf[i] = buf[i] ? buf[i] : ' ';
 	buf[have] = '\0';
 	return have;
+}
+
+/* Is @socket one of the values in @arg, rather than a part of a longer path? */
+static bool has_value(const char *arg, const char *socket)
+{
+	const size_t len = strlen(socket);
+
+	for (const char *at = strstr(arg, socket); at; at = strstr(at + 1, socket)) {
+		if ((at == arg || strchr("=:\"", at[-1])) && (!at[len] || strchr(",\"", at[len])))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Is it a virtual machine with a device at @socket? Its options are arguments of their own; a shell, and whoever else
+ * was told of such a command, has them in the middle of one. That of `fusewire vm --fs TAG=PATH` is none of a VMM.
+ */
+static bool is_front_end(const char *args, size_t size, const char *socket)
+{
+	bool device = false, value = false, fs = false;
+	const char *before = "";
+
+	for (const char *arg = args; arg < args + size; before = arg, arg += strlen(arg) + 1) {
+		const bool named = has_value(arg, socket);
+		const bool json = arg[0] == '{' && strstr(arg, "\"vhost-user-fs");
+
+		/* cloud-hypervisor: one --fs may have several values. */
+		if (!strncmp(arg, "--", 2))
+			fs = !strcmp(arg, "--fs") || !strncmp(arg, "--fs=", 5);
+		if (fs && named && strstr(arg, "socket=") && strstr(arg, "tag="))
+			return true;
+		if (!strcmp(before, "-device") || !strcmp(before, "--device"))
+			device = device || json || !strncmp(arg, "vhost-user-fs", 13);
+		value = value || named;
+	}
+	return device && value;
+}
+
+static void join_arguments(char *args, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		args[i] = args[i] ? args[i] : ' ';
 }
 
 /* Virtual machines that are there already and name the socket. */
 static void check_users_of_socket(struct doctor *d)
 {
-	static const char *const kinds[] = { "vhost-user-fs", "--fs ", "cloud-hypervisor" };
 	autofree char *line = malloc(COMMAND_LINE_BYTES);
 	DIR *dir = opendir("/proc");
 	const struct dirent *e;
 
 	while (line && dir && (e = readdir(dir))) {
 		char name[32];
+		size_t size;
 		int pid;
 
-		if (!process_number(e->d_name, &pid) || pid == getpid() ||
-		    !read_command_line(pid, line, COMMAND_LINE_BYTES) || !strstr(line, d->socket) ||
-		    !has_any(line, kinds, array_size(kinds)) ||
+		if (!process_number(e->d_name, &pid) || pid == getpid())
+			continue;
+		size = read_command_line(pid, line, COMMAND_LINE_BYTES);
+		if (!is_front_end(line, size, d->socket) ||
 		    d->nr_findings + 2 > DOCTOR_FINDINGS_MAX / 2)
 			continue;
-		snprintf(name, sizeof(name), "%.*s", (int)strcspn(line, " "), line);
+		snprintf(name, sizeof(name), "%s", line);
+		join_arguments(line, size);
 		check_user_of_socket(d, name, pid, line);
 	}
 	if (dir)

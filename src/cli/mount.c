@@ -28,9 +28,11 @@
 #include "cli/mount_point.h"
 #include "cli/serve.h"
 
-/* After a signal: how long a device may answer nothing during write-back and unmounting before the connection is cut, how
- * often that is looked at, and how long users of files that are still open have after a lazy unmount. */
+/* After a signal: how long a device may answer nothing during write-back and unmounting before the connection is cut, how long it may
+ * answer others but nothing of the write-back, how often that is looked at, and how long users of files that are still open have after
+ * a lazy unmount. */
 #define UNMOUNT_MS	5000
+#define STALL_MS	30000
 #define UNMOUNT_STEP_MS 200
 #define LINGER_MS	500
 
@@ -44,6 +46,7 @@ struct mount_options {
 
 struct mount {
 	struct mount_point point;
+	const char *stalled;
 	struct bridge *bridge;
 	int signal_fd;
 	int unmounted_fd;
@@ -124,16 +127,19 @@ enum wait_for {
 };
 
 /*
- * Wait as long as the device answers: a slow one shall get all that the kernel has to write back. Files in use outlive a lazy
- * unmount, and syncfs() of FUSE does not wait for their pages.
- * Return: whether it came.
+ * Wait as long as the write-back goes on: a slow device shall get all that the kernel has to write back. Files in use outlive a lazy
+ * unmount, and syncfs() of FUSE does not wait for their pages. What their users ask for meanwhile shows that the device lives,
+ * but may go on for ever.
+ * Return: whether it came; if not, m->stalled says what did not, unless the bridge has ended.
  */
 static bool wait_answers(struct mount *m, enum wait_for what)
 {
 	const uint64_t begin = clock_now_ns();
 	uint64_t since = begin, seen = bridge_nr_replies(m->bridge);
+	uint64_t written_since = begin, written = bridge_nr_written(m->bridge);
 	bool done;
 
+	m->stalled = NULL;
 	do {
 		done = wait_bridge(m, what == WAIT_UNMOUNTED ? m->unmounted_fd : -1,
 				   UNMOUNT_STEP_MS);
@@ -144,14 +150,21 @@ static bool wait_answers(struct mount *m, enum wait_for what)
 			seen = bridge_nr_replies(m->bridge);
 			since = clock_now_ns();
 		}
-	} while (!done && bridge_state(m->bridge) == BRIDGE_RUNNING &&
-		 clock_now_ns() - since < UNMOUNT_MS * NSEC_PER_MSEC);
+		if (bridge_nr_written(m->bridge) != written) {
+			written = bridge_nr_written(m->bridge);
+			written_since = clock_now_ns();
+		}
+		if (clock_now_ns() - since >= UNMOUNT_MS * NSEC_PER_MSEC)
+			m->stalled = "the device has answered nothing for 5 s";
+		else if (clock_now_ns() - written_since >= STALL_MS * NSEC_PER_MSEC)
+			m->stalled = "the device answers, but has written back nothing for 30 s";
+	} while (!done && bridge_state(m->bridge) == BRIDGE_RUNNING && !m->stalled);
 	return done || bridge_state(m->bridge) == BRIDGE_UNMOUNTED;
 }
 
 static void say_lost(const struct mount *m)
 {
-	const char *why = "the device has answered nothing for 5 s";
+	const char *why = m->stalled;
 
 	if (bridge_state(m->bridge) != BRIDGE_RUNNING)
 		why = bridge_why(m->bridge);
@@ -223,15 +236,29 @@ static int take_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static const char *connect_reason(int err, const char *why, char *buf, size_t size)
+static const char *connect_reason(const struct mount_options *opts, int err, const char *why,
+				  char *buf, size_t size)
 {
+	const char *advice = "";
+
 	if (err == -EINVAL)
 		return "a ring of that size is not possible (split rings: a power of two)";
 	if (err == -ERANGE)
 		return "it has fewer queues; give a smaller --queues";
 	if (err == -EPIPE || err == -ECONNRESET)
 		return "it closed the connection: did what it serves end? See its messages";
-	snprintf(buf, size, "%s: %s", why, strerror(-err));
+	if (err == -ETIMEDOUT)
+		return "it does not answer: does it serve another front-end, or is it no "
+		       "vhost-user device? See its messages";
+	if (err == -EOPNOTSUPP && opts->bridge.format == VIRTQ_PACKED)
+		return "it has no packed rings; leave out --packed";
+	if (err == -EREMOTEIO) {
+		snprintf(buf, size, "%s; see the device's messages", why);
+		return buf;
+	}
+	if (err == -ENOENT || err == -ECONNREFUSED)
+		advice = ": start the device first";
+	snprintf(buf, size, "%s: %s%s", why, strerror(-err), advice);
 	return buf;
 }
 
@@ -251,7 +278,7 @@ static int mount_run(const struct mount_options *opts)
 	}
 	err = bridge_new(&m.bridge, &opts->bridge, &why);
 	if (err < 0) {
-		cli_error("%s: %s", socket, connect_reason(err, why, reason, sizeof(reason)));
+		cli_error("%s: %s", socket, connect_reason(opts, err, why, reason, sizeof(reason)));
 		goto out;
 	}
 	err = mount_point_mount(&m.point, opts->mount_point, socket, opts->options);

@@ -259,6 +259,12 @@ int mount_point_mount(struct mount_point *mp, const char *path, const char *sour
 		mp->path[0] = '\0';
 		return fd;
 	}
+	/* The kernel mounts FUSE at a file, too, and then finds that the device's root is a directory. */
+	if (!S_ISDIR(st.st_mode)) {
+		cli_error("mount point %s: %s: give a directory", path, strerror(ENOTDIR));
+		mp->path[0] = '\0';
+		return -ENOTDIR;
+	}
 	fd = mount_as_root(mp, &st, source, flags, rest);
 	if (fd == -EPERM || fd == -EACCES) {
 		mp->helper = true;

@@ -6,6 +6,7 @@
 #ifndef FUSEWIRE_CLI_VM_H
 #define FUSEWIRE_CLI_VM_H
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "base/compiler.h"
@@ -131,12 +132,19 @@ const char *vm_port_name(enum vm_port port);
  */
 char *printf_like(1, 2) vm_asprintf(const char *fmt, ...);
 
+/** vm_stop_signals() - what a user ends us with, but for what is ignored. */
+void vm_stop_signals(sigset_t *ret_set);
+/** vm_is_stopped() - has one of them come, that is blocked? */
+bool must_check vm_is_stopped(void);
+
 /**
  * vm_run_program() - run a program to its end, stdin from /dev/null.
  * @argv: NULL-terminated; argv[0] is looked up in PATH
  * @cwd: working directory, or NULL to keep ours
  * @out_fd: its stdout; its stderr is ours
  *
+ * vm_stop_signals() that come meanwhile are passed on to it. Once it has ended they end us, or wait until the caller no
+ * longer blocks them.
  * Return: exit status 0..255 (128 + N for signal N), or negative errno when it could not be run
  * (-ENOENT: not found).
  */

@@ -14,6 +14,7 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,6 +161,8 @@ static int fetch_into(const char *package, const char *tmp)
 
 	fprintf(stderr, "fusewire vm: fetching %s\n", package);
 	rc = vm_run_program(geteuid() == 0 ? get : get_as_user, tmp, STDERR_FILENO);
+	if (vm_is_stopped())
+		return -1;
 	if (rc)
 		return vm_error("apt-get download %s failed; name a kernel with --kernel", package);
 	rc = vm_run_program(unpack, NULL, STDERR_FILENO);
@@ -168,7 +171,7 @@ static int fetch_into(const char *package, const char *tmp)
 	return 0;
 }
 
-static int fetch(const char *cache, const char *package)
+static int fetch_and_rename(const char *cache, const char *package)
 {
 	autofree char *final = vm_asprintf("%s/%s", cache, package);
 	autofree char *tmp = vm_asprintf("%s/tmp-XXXXXX", cache);
@@ -183,6 +186,19 @@ static int fetch(const char *cache, const char *package)
 	if (rc == 0 && access(final, R_OK) != 0)
 		rc = vm_error("cannot make %s: %s", final, strerror(errno));
 	vm_remove_tree(tmp);
+	return rc;
+}
+
+/* A signal that shall end us ends the download, and us when nothing of that is left. */
+static int fetch(const char *cache, const char *package)
+{
+	sigset_t stop, before;
+	int rc;
+
+	vm_stop_signals(&stop);
+	sigprocmask(SIG_BLOCK, &stop, &before);
+	rc = fetch_and_rename(cache, package);
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	return rc;
 }
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,12 +36,37 @@ char *vm_asprintf(const char *fmt, ...)
 	return text;
 }
 
+void vm_stop_signals(sigset_t *ret_set)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction sa;
+
+	sigemptyset(ret_set);
+	for (size_t i = 0; i < array_size(signals); i++) {
+		/* One that is ignored, as by nohup(1), would be seen once it is blocked. */
+		if (sigaction(signals[i], NULL, &sa) == 0 && sa.sa_handler != SIG_IGN)
+			sigaddset(ret_set, signals[i]);
+	}
+}
+
+bool vm_is_stopped(void)
+{
+	sigset_t set, pending;
+
+	vm_stop_signals(&set);
+	sigpending(&pending);
+	return sigandset(&set, &set, &pending) == 0 && !sigisemptyset(&set);
+}
+
 /* In the child. Never returns; errno of a failed exec goes to the parent through @error_fd. */
 static void run_child(const char *const argv[], const char *cwd, int out_fd, int error_fd)
 {
 	autoclose int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	sigset_t none;
 	int saved;
 
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (null_fd >= 0 && dup2(null_fd, STDIN_FILENO) >= 0 && dup2(out_fd, STDOUT_FILENO) >= 0 &&
 	    (!cwd || chdir(cwd) == 0))
 		execvp(argv[0], (char *const *)argv);
@@ -50,7 +76,25 @@ static void run_child(const char *const argv[], const char *cwd, int out_fd, int
 	_exit(127);
 }
 
-int vm_run_program(const char *const argv[], const char *cwd, int out_fd)
+/* With the signals of @set blocked: what shall end us ends @pid; then it is pending again, for who blocked it before us. */
+static int wait_for_child(pid_t pid, const sigset_t *set)
+{
+	int wstatus = 0, stop = 0;
+
+	while (waitpid(pid, &wstatus, WNOHANG) == 0) {
+		int sig = sigwaitinfo(set, NULL);
+
+		if (sig <= 0 || sig == SIGCHLD)
+			continue;
+		stop = sig;
+		kill(pid, sig);
+	}
+	if (stop)
+		raise(stop);
+	return wstatus;
+}
+
+static int run_program(const char *const argv[], const char *cwd, int out_fd, const sigset_t *set)
 {
 	int error[2] = { -1, -1 };
 	int child_errno, wstatus;
@@ -71,11 +115,25 @@ int vm_run_program(const char *const argv[], const char *cwd, int out_fd)
 	close_fd(&error[1]);
 	n = read(error[0], &child_errno, sizeof(child_errno));
 	close_fd(&error[0]);
-	while (waitpid(pid, &wstatus, 0) < 0 && errno == EINTR)
-		;
+	wstatus = wait_for_child(pid, set);
 	if (n == (ssize_t)sizeof(child_errno))
 		return -child_errno;
 	return WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : 128 + WTERMSIG(wstatus);
+}
+
+int vm_run_program(const char *const argv[], const char *cwd, int out_fd)
+{
+	sigset_t set, before;
+	int rc;
+
+	vm_stop_signals(&set);
+	/* Who started us may have it ignored: then no child's end is told. */
+	signal(SIGCHLD, SIG_DFL);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, &before);
+	rc = run_program(argv, cwd, out_fd, &set);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return rc;
 }
 
 int vm_run_capture(const char *const argv[], char **ret_out)

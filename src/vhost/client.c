@@ -296,7 +296,7 @@ static int client_make_fds(struct vhost_client *c)
 	return c->err_fd < 0 ? c->err_fd : 0;
 }
 
-int vhost_client_start_ring(struct vhost_client *c, unsigned int index)
+static int client_start_ring(struct vhost_client *c, unsigned int index, const char **ret_why)
 {
 	const struct vhost_client_ring *r = vhost_client_ring(c, index);
 	struct vhost_vring_state state = { .index = index, .num = c->config.queue_size };
@@ -309,7 +309,10 @@ int vhost_client_start_ring(struct vhost_client *c, unsigned int index)
 	addr.desc = (uintptr_t)guest_strip(areas.desc);
 	addr.avail = (uintptr_t)guest_strip(areas.driver);
 	addr.used = (uintptr_t)guest_strip(areas.device);
+	*ret_why = "it refuses rings of so many entries; smaller ones may do";
 	err = client_tell(c, VHOST_USER_SET_VRING_NUM, &state, sizeof(state), -1);
+	if (err == 0)
+		*ret_why = "rings refused";
 	state.num = virtq_driver_device_base(r->drv);
 	if (err == 0)
 		err = client_tell(c, VHOST_USER_SET_VRING_BASE, &state, sizeof(state), -1);
@@ -327,6 +330,13 @@ int vhost_client_start_ring(struct vhost_client *c, unsigned int index)
 	return err;
 }
 
+int vhost_client_start_ring(struct vhost_client *c, unsigned int index)
+{
+	const char *why;
+
+	return client_start_ring(c, index, &why);
+}
+
 /* Every message was taken when the back-end answers a question behind them. */
 static int client_sync(struct vhost_client *c)
 {
@@ -335,12 +345,12 @@ static int client_sync(struct vhost_client *c)
 	return client_ask(c, VHOST_USER_GET_FEATURES, NULL, 0, &features, sizeof(features));
 }
 
-static int client_start_rings(struct vhost_client *c)
+static int client_start_rings(struct vhost_client *c, const char **ret_why)
 {
 	int err = 0;
 
 	for (unsigned int i = 0; i < c->config.nr_queues && err == 0; i++)
-		err = vhost_client_start_ring(c, i);
+		err = client_start_ring(c, i, ret_why);
 	return err ? err : client_sync(c);
 }
 
@@ -393,7 +403,9 @@ int vhost_client_new(struct vhost_client **ret_client, const struct vhost_client
 		err = client_make_rings(c);
 	}
 	if (err == 0)
-		err = client_start_rings(c);
+		err = client_start_rings(c, ret_why);
+	if (err == -ETIMEDOUT)
+		*ret_why = "it does not answer";
 	if (err < 0) {
 		vhost_client_free(c);
 		return err;
@@ -418,7 +430,7 @@ int vhost_client_reconnect(struct vhost_client *c, const char **ret_why)
 	if (!go_on)
 		err = client_make_rings(c);
 	if (err == 0)
-		err = client_start_rings(c);
+		err = client_start_rings(c, ret_why);
 	if (err < 0)
 		return err;
 	/* The predecessor may have died between a kick and its look at the ring. */
@@ -431,6 +443,7 @@ int vhost_client_reset(struct vhost_client *c)
 {
 	uint64_t status = 0;
 	int err = -EOPNOTSUPP;
+	const char *why;
 
 	if (has_protocol(c, VHOST_USER_PROTOCOL_F_RESET_DEVICE))
 		err = client_tell(c, VHOST_USER_RESET_DEVICE, NULL, 0, -1);
@@ -448,7 +461,7 @@ int vhost_client_reset(struct vhost_client *c)
 		err = client_share_inflight(c);
 	if (err == 0)
 		err = client_make_rings(c);
-	return err ? err : client_start_rings(c);
+	return err ? err : client_start_rings(c, &why);
 }
 
 int vhost_client_read_config(struct vhost_client *c, uint32_t offset, void *buf, uint32_t len)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """fusewire doctor: each thing that stands in the way is made to, and found."""
+import contextlib
 import json
 import os
 import pathlib
@@ -260,6 +261,20 @@ def test_socket_in_use_and_left_over(place):
     assert found["socket"][0] == "ok" and "left-over" in found["socket"][1]
 
 
+@contextlib.contextmanager
+def process_with(args):
+    """A process with these arguments, which does nothing."""
+    p = subprocess.Popen([sys.executable, "-c", "import sys; print('there', flush=True); sys.stdin.read()", *args],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert p.stdout.readline() == b"there\n"
+        yield
+    finally:
+        p.stdin.close()
+        p.wait()
+        p.stdout.close()
+
+
 @pytest.mark.parametrize("args,memory,queue", [
     (["-m", "4G", "-chardev", "socket,id=x,path=SOCKET", "-device", "vhost-user-fs-pci,chardev=x,tag=x"],
      "problem", "warning"),
@@ -271,17 +286,26 @@ def test_socket_in_use_and_left_over(place):
 ], ids=["defaults", "qemu", "libvirt", "cloud-hypervisor"])
 def test_front_end_that_runs(place, args, memory, queue):
     path = str(place / "s")
-    vmm = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()",
-                            *[a.replace("SOCKET", path) for a in args]], stdin=subprocess.PIPE)
-    try:
+    with process_with([a.replace("SOCKET", path) for a in args]):
         status, found = doctor(place, "--socket", path)
-    finally:
-        vmm.stdin.close()
-        vmm.wait()
     assert found["guest-memory"][0] == memory and found["queue-size"][0] == queue
     assert status == (memory == "problem")
     assert memory == "ok" or "share=on" in found["guest-memory"][2]
     assert queue == "ok" or "queue-size=1024" in found["queue-size"][2]
+
+
+@pytest.mark.parametrize("args", [
+    ["qemu-system-x86_64 -chardev socket,id=x,path=SOCKET -device vhost-user-fs-pci,chardev=x,tag=x"],
+    ["cloud-hypervisor --fs tag=x,socket=SOCKET"],
+    ["vm", "--fs", "x=SOCKET", "--", "ls"],
+    ["-chardev", "socket,id=x,path=SOCKET-other", "-device", "vhost-user-fs-pci,chardev=x,tag=x"],
+    ["-chardev", "socket,id=x,path=/srvSOCKET", "-device", "vhost-user-fs-pci,chardev=x,tag=x"],
+], ids=["shell of qemu", "shell of cloud-hypervisor", "fusewire vm", "longer", "deeper"])
+def test_no_front_end_but_its_name(place, args):
+    path = str(place / "s")
+    with process_with([a.replace("SOCKET", path) for a in args]):
+        status, found = doctor(place, "--socket", path)
+    assert "guest-memory" not in found and "queue-size" not in found
 
 
 def test_no_front_end(place):
@@ -374,6 +398,20 @@ def test_allow_other(place):
     status, found = command(place, "sshfs", "a:", str(place / "mnt"), "-o", "allow_other",
                             wrap=[*inside(f"mount --bind {config} /etc/fuse.conf"), *user()])
     assert "allow-other" not in found
+
+
+@needs_root
+@pytest.mark.parametrize("args,want", [
+    (["-o", "ro,allow_other"], True), (["-oallow_root,ro"], True), (["--allow-other"], True), (["-allow_other"], True),
+    (["--options=ro,allow_other"], True), (["--allow-other=true"], True),
+    (["--no-allow-other"], False), (["--allow-other=false"], False), (["-o", "ro,noallow_other"], False),
+    (["-o", "fsname=/srv/allow_other"], False), (["--disallow-other"], False)], ids=lambda v: " ".join(v) if isinstance(v, list) else None)
+def test_allow_other_is_asked_for(place, args, want):
+    config = place / "fuse.conf"
+    config.write_text("")
+    _, found = command(place, "sshfs", "a:", str(place / "mnt"), *args,
+                       wrap=[*inside(f"mount --bind {config} /etc/fuse.conf"), *user()])
+    assert ("allow-other" in found) == want
 
 
 def test_mount_point(place):

@@ -30,6 +30,8 @@ class Backend(threading.Thread):
     answer(Request) -> (message, used length, used id or None), or None: reply() comes later, from answer() as well.
     """
 
+    features = VERSION_1
+
     def __init__(self, path, answer):
         super().__init__(daemon=True)
         self.listener = socket.socket(socket.AF_UNIX)
@@ -53,7 +55,7 @@ class Backend(threading.Thread):
         request, _, size = struct.unpack("=III", data)
         payload = sock.recv(size, socket.MSG_WAITALL) if size else b""
         if request == GET_FEATURES:
-            sock.send(struct.pack("=IIIQ", request, 5, 8, VERSION_1))
+            sock.send(struct.pack("=IIIQ", request, 5, 8, self.features))
         elif request == SET_MEM_TABLE:
             self.gpa, size, self.user, _ = struct.unpack_from("=QQQQ", payload, 8)
             self.mem = mmap.mmap(fds[0], size)

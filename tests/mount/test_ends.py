@@ -12,9 +12,11 @@ import tempfile
 import pytest
 
 from mounting import FUSEWIRE, Mount, assert_nothing_left, device, is_mounted, no_fuse, state, wait_for
+from backend import Backend, by_opcode
 
 pytestmark = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
 
+NOTIFICATION = 1 << 0
 # Reads and writes its file for ever; exits with the errno of the first failure.
 LOAD = """
 import os, sys
@@ -286,7 +288,9 @@ def test_daemon_killed(top):
     (["S", "M", "-o", "blksize=512"], 2, "'blksize=512' is not an option"),
     (["S", "/nonexisting"], 1, "No such file or directory"),
     (["--queue-size", "100", "S", "M"], 1, "power of two"),
-    (["/nonexisting", "M"], 1, "cannot connect"),
+    (["--queue-size", "2048", "S", "M"], 1, "it refuses rings of so many entries; smaller ones may do; see the device's messages"),
+    (["/nonexisting", "M"], 1, "cannot connect: No such file or directory: start the device first"),
+    (["S", "S"], 1, "Not a directory: give a directory"),
 ])
 def test_cannot_mount(top, args, status, text):
     with device(top, "null"):
@@ -294,8 +298,8 @@ def test_cannot_mount(top, args, status, text):
         p = subprocess.run([FUSEWIRE, "mount", *[names.get(a, a) for a in args]], capture_output=True, text=True,
                            timeout=20)
         assert p.returncode == status, p.stderr
-        assert text in p.stderr
-        assert not is_mounted(top / "mnt")
+        assert text in p.stderr and p.stderr.count("\n") == 1
+        assert not is_mounted(top / "mnt") and not is_mounted(top / "socket")
 
 
 def test_cannot_mount_what_ends(top):
@@ -309,3 +313,26 @@ def test_cannot_mount_what_ends(top):
     (top / "ends").unlink()
     assert p.returncode == 1 and "it closed the connection" in text, text
     assert not is_mounted(top / "mnt")
+
+
+def test_cannot_mount_what_does_not_answer(top):
+    """Such as a device that has another front-end: it is waited for, 10 s."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(top / "silent"))
+        listener.listen()
+        p = subprocess.run([FUSEWIRE, "mount", str(top / "silent"), str(top / "mnt")], capture_output=True, text=True, timeout=40)
+    (top / "silent").unlink()
+    assert p.returncode == 1 and "it does not answer: does it serve another front-end" in p.stderr, p.stderr
+    assert p.stderr.count("\n") == 1 and not is_mounted(top / "mnt")
+
+
+def test_cannot_mount_notifications_without_a_size(top):
+    """Who offers notifications, and has no config space that tells how large they are."""
+    device = Backend(top / "odd", by_opcode({}))
+    device.features |= NOTIFICATION
+    device.start()
+    p = subprocess.run([FUSEWIRE, "mount", str(top / "odd"), str(top / "mnt")], capture_output=True, text=True, timeout=40)
+    device.join(10)
+    (top / "odd").unlink()
+    assert p.returncode == 1 and "it has notifications, and does not tell how large their buffers must be" in p.stderr, p.stderr
+    assert p.stderr.count("\n") == 1 and not is_mounted(top / "mnt") and not device.is_alive()

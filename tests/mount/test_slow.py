@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SIGTERM with a device that is slow, but answers: what the kernel has to write back arrives, however long that takes."""
+import contextlib
 import os
 import pathlib
 import signal
@@ -33,6 +34,21 @@ time.sleep(60)
 """
 
 
+# Asks for the root's attributes for ever, of a mount that is gone as well.
+ASKING = """
+import os, sys, time
+fd = os.open(sys.argv[1], os.O_RDONLY)
+os.fstat(fd)
+print("up", flush=True)
+try:
+    while True:
+        os.fstat(fd)
+        time.sleep(0.05)
+except OSError:
+    pass
+"""
+
+
 class Device(Backend):
     """A directory with one file, which takes SECONDS to be written."""
 
@@ -41,7 +57,7 @@ class Device(Backend):
         opened = good(struct.pack("<QII", 1, 0, 0))
         super().__init__(path, by_opcode({
             INIT: good(init_out()), LOOKUP: good(struct.pack("<QQQQII", FILE, 0, 60, 60, 0, 0) + ATTR),
-            GETATTR: lambda r: good(struct.pack("<QII", 60, 0, 0) + (
+            GETATTR: lambda r: good(struct.pack("<QII", 0, 0, 0) + (
                 ATTR if struct.unpack_from("<Q", r.message, 16)[0] == FILE else attr(1, 0o40755)))(r),
             OPEN: opened, OPENDIR: opened, FLUSH: good(), RELEASE: good(), RELEASEDIR: good(),
             READ: lambda r: good(bytes(struct.unpack_from("<I", r.message, 56)[0]))(r), WRITE: self.write}))
@@ -53,24 +69,52 @@ class Device(Backend):
         return good(struct.pack("<II", size, 0))(request)
 
 
-def test_all_arrives():
+class Refusing(Device):
+    """It answers all but what the kernel writes back."""
+
+    def write(self, request):
+        return None
+
+
+@contextlib.contextmanager
+def mounted(kind):
+    """A device, its mount and the folder of that."""
     with tempfile.TemporaryDirectory(prefix="fw-mount-") as name:
         top = pathlib.Path(name)
         os.environ["FW_MOUNT_DIR"] = name
         (top / "mnt").mkdir()
-        device = Device(top / "socket")
+        device = kind(top / "socket")
         device.start()
         with Mount(top / "socket", top / "mnt") as m:
             m.wait_ready()
-            user = subprocess.Popen([sys.executable, "-c", DIRTY, str(top / "mnt" / "file")], stdout=subprocess.PIPE)
-            try:
-                assert user.stdout.readline() == b"dirty\n"
-                m.process.send_signal(signal.SIGTERM)
-                status = m.wait(SECONDS + 20)
-            finally:
-                user.kill()
-                user.wait()
-                user.stdout.close()
-            assert (status, device.written) == (0, SIZE), m.text()
+            yield device, m, top / "mnt"
         device.join(10)
         assert not device.is_alive() and not is_mounted(top / "mnt")
+
+
+@contextlib.contextmanager
+def user(script, path, word):
+    """A process with this script, which has said that it is up."""
+    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as p:
+        try:
+            assert p.stdout.readline() == word
+            yield
+        finally:
+            p.kill()
+
+
+def test_all_arrives():
+    with mounted(Device) as (device, m, mnt):
+        with user(DIRTY, mnt / "file", b"dirty\n"):
+            m.process.send_signal(signal.SIGTERM)
+            status = m.wait(SECONDS + 20)
+        assert (status, device.written) == (0, SIZE), m.text()
+
+
+def test_what_never_arrives():
+    """A device that answers somebody for ever, but nothing of the write-back, is given up."""
+    with mounted(Refusing) as (device, m, mnt):
+        with user(DIRTY, mnt / "file", b"dirty\n"), user(ASKING, mnt, b"up\n"):
+            m.process.send_signal(signal.SIGTERM)
+            status = m.wait(30 + 25)
+            assert status == 1 and "has written back nothing for 30 s" in m.text(), m.text()
