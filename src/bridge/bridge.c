@@ -73,6 +73,7 @@ int bridge_new(struct bridge **ret_bridge, const struct bridge_config *config, c
 	b->config.path = NULL;
 	b->stop_fd = -1;
 	b->notify.synced = -1;
+	b->waiting_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	b->why = "";
 	err = b->event_fd = eventfd_new();
 	if (err >= 0)

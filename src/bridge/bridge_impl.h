@@ -56,6 +56,7 @@
  * @large: which of the two free lists it belongs to
  * @busy: with the device
  * @waits: a lock that is counted in bridge_queue.nr_locks
+ * @interrupted: while it waited for a large slot it was interrupted, and ended; under bridge.waiting_lock
  * @len: bytes at @in, of a request that waits for a large slot
  * @reply_bytes: room for its reply, with header
  */
@@ -70,6 +71,7 @@ struct bridge_slot {
 	bool large;
 	bool busy;
 	bool waits;
+	bool interrupted;
 	size_t len;
 	size_t reply_bytes;
 };
@@ -86,7 +88,8 @@ struct bridge_slot {
  * @small: free small slots, @nr_small of them
  * @large: free large slots, @nr_large of them; last in, first out: few pages are touched
  * @landing: large slot that the next request is read to, or NULL
- * @waiting: small slots of requests with a large reply that wait for a large one, in order, from @first_waiting on; a ring
+ * @waiting: small slots of requests with a large reply that wait for a large one, in order, from @first_waiting on; a ring. It and the
+ *	    next two are changed by the queue's thread, under bridge.waiting_lock
  * @first_waiting: index of the one that is next
  * @nr_waiting: how many
  * @after_landing: the last large slot that both wanted became the landing
@@ -175,6 +178,7 @@ struct bridge_notify {
  * @hiprio: queue 0
  * @notify: queue 1, where the device has notifications
  * @queues: request queues, @config.nr_request_queues of them
+ * @waiting_lock: guards what waits for large slots, of all queues
  * @event_fd: see bridge_event_fd()
  * @stop_fd: readable when the threads shall end; nobody drains it
  * @state: enum bridge_state; the first that leaves BRIDGE_RUNNING wins
@@ -188,6 +192,7 @@ struct bridge {
 	struct bridge_hiprio hiprio;
 	struct bridge_notify notify;
 	struct bridge_queue *queues;
+	pthread_mutex_t waiting_lock;
 	int event_fd;
 	int stop_fd;
 	int state;
@@ -253,12 +258,27 @@ void bridge_reply_error(const struct bridge_queue *q, uint64_t unique, int error
 int must_check bridge_take_request(struct bridge_queue *q);
 /** bridge_can_take() - are there slots and descriptors for one more request? */
 bool bridge_can_take(struct bridge_queue *q);
-/** bridge_submit_waiting() - give the device what waited for a large slot, as far as there are some. Return: 0 or negative errno. */
-int must_check bridge_submit_waiting(struct bridge_queue *q);
 /** bridge_return_replies() - pass on what the device gave back. Return: how many, or -EBADMSG. */
 int must_check bridge_return_replies(struct bridge_queue *q);
 /** bridge_fail_all() - end what is with the device with ENOTCONN, whose slots stay in use, and what waits for a slot. */
 void bridge_fail_all(struct bridge_queue *q);
+
+/* waiting.c; all but bridge_interrupt_waiting() by the queue's thread */
+
+/**
+ * bridge_put_off() - the request in the landing waits in a small slot for a large one.
+ * @reply_bytes: room for its reply, with header
+ *
+ * Return: false: too many wait.
+ */
+bool must_check bridge_put_off(struct bridge_queue *q, const struct fuse_in_header *hdr, size_t len,
+			       size_t reply_bytes);
+/** bridge_submit_waiting() - give the device what waited for a large slot, as far as there are some. Return: 0 or negative errno. */
+int must_check bridge_submit_waiting(struct bridge_queue *q);
+/** bridge_interrupt_waiting() - end the one with this unique with EINTR. Context: any queue's thread. Return: does it wait? */
+bool must_check bridge_interrupt_waiting(struct bridge *bridge, uint64_t unique);
+/** bridge_fail_waiting() - end all of a queue with ENOTCONN. */
+void bridge_fail_waiting(struct bridge_queue *q);
 
 /* hiprio.c */
 

@@ -202,55 +202,7 @@ static struct bridge_slot *place_request(struct bridge_queue *q, size_t len, siz
 /* The last large slot remains the landing for a request that can wait elsewhere. */
 static bool must_wait(const struct bridge_queue *q, size_t len, size_t room)
 {
-	return len <= BRIDGE_SMALL_IN && room > OUT_HDR + BRIDGE_SMALL_OUT && !q->nr_large &&
-	       q->nr_waiting < BRIDGE_NR_WAITING;
-}
-
-static void put_off(struct bridge_queue *q, const struct fuse_in_header *hdr, size_t len,
-		    size_t room)
-{
-	struct bridge_slot *slot = bridge_slot_get(q, false);
-
-	memcpy(slot->in, q->landing->in, len);
-	slot->unique = hdr->unique;
-	slot->opcode = hdr->opcode;
-	slot->len = len;
-	slot->reply_bytes = room;
-	q->waiting[(q->first_waiting + q->nr_waiting++) % BRIDGE_NR_WAITING] = slot;
-}
-
-static struct bridge_slot *next_waiting(struct bridge_queue *q)
-{
-	struct bridge_slot *slot = q->waiting[q->first_waiting];
-
-	q->first_waiting = (q->first_waiting + 1) % BRIDGE_NR_WAITING;
-	q->nr_waiting--;
-	return slot;
-}
-
-int bridge_submit_waiting(struct bridge_queue *q)
-{
-	int err = 0;
-
-	while (err == 0 && q->nr_waiting && q->nr_large &&
-	       virtq_driver_nr_free(q->ring->drv) >= BRIDGE_SEGS_MAX) {
-		struct bridge_slot *slot, *large = bridge_slot_get(q, true);
-
-		if (!q->landing && !q->after_landing) {
-			q->landing = large;
-			q->after_landing = true;
-			continue;
-		}
-		if (!q->landing)
-			q->after_landing = false;
-		slot = next_waiting(q);
-		memcpy(large->in, slot->in, slot->len);
-		large->unique = slot->unique;
-		large->opcode = slot->opcode;
-		err = bridge_submit(q, large, slot->len, slot->reply_bytes);
-		bridge_slot_put(q, slot);
-	}
-	return err;
+	return len <= BRIDGE_SMALL_IN && room > OUT_HDR + BRIDGE_SMALL_OUT && !q->nr_large;
 }
 
 /* Locks that wait must leave room in the ring for what ends them; each takes three descriptors, and half is theirs. */
@@ -280,10 +232,8 @@ static int forward(struct bridge_queue *q, const struct fuse_opcode_info *op,
 		bridge_reply_error(q, hdr->unique, -ENOLCK);
 		return 1;
 	}
-	if (must_wait(q, len, room)) {
-		put_off(q, hdr, len, room);
+	if (must_wait(q, len, room) && bridge_put_off(q, hdr, len, room))
 		return 1;
-	}
 	slot = place_request(q, len, room);
 	slot->unique = hdr->unique;
 	slot->opcode = hdr->opcode;
@@ -307,6 +257,16 @@ bool bridge_can_take(struct bridge_queue *q)
 	return q->landing && q->nr_small && virtq_driver_nr_free(q->ring->drv) >= BRIDGE_SEGS_MAX;
 }
 
+/* Return: unique of the request that an INTERRUPT names, 0 for none. */
+static uint64_t interrupted(const struct bridge_queue *q, size_t len)
+{
+	struct fuse_interrupt_in in = { .unique = 0 };
+
+	if (len >= IN_HDR + sizeof(in))
+		memcpy(&in, q->landing->in + IN_HDR, sizeof(in));
+	return in.unique;
+}
+
 int bridge_take_request(struct bridge_queue *q)
 {
 	const struct fuse_opcode_info *op;
@@ -320,6 +280,9 @@ int bridge_take_request(struct bridge_queue *q)
 		return ret;
 	memcpy(&hdr, q->landing->in, sizeof(hdr));
 	op = fuse_opcode_find(hdr.opcode);
+	if (hdr.opcode == FUSE_INTERRUPT &&
+	    bridge_interrupt_waiting(q->bridge, interrupted(q, len)))
+		return 1;
 	if (op && op->traits & FUSE_OP_HIPRIO) {
 		ret = bridge_hiprio_send(q->bridge, &hdr, q->landing->in + IN_HDR, len - IN_HDR);
 		return ret < 0 && ret != -EPROTO ? ret : 1;
@@ -390,10 +353,5 @@ void bridge_fail_all(struct bridge_queue *q)
 		if (q->slots[i].busy && q->slots[i].opcode != FUSE_NOTIFY_REPLY)
 			bridge_reply_error(q, q->slots[i].unique, -ENOTCONN);
 	}
-	while (q->nr_waiting) {
-		struct bridge_slot *slot = next_waiting(q);
-
-		bridge_reply_error(q, slot->unique, -ENOTCONN);
-		bridge_slot_put(q, slot);
-	}
+	bridge_fail_waiting(q);
 }

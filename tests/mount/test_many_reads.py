@@ -82,14 +82,15 @@ class Device(Backend):
 
 
 @pytest.fixture
-def mounted():
+def mounted(request):
     with tempfile.TemporaryDirectory(prefix="fw-mount-") as name:
         top = pathlib.Path(name)
         os.environ["FW_MOUNT_DIR"] = name
         (top / "mnt").mkdir()
         device = Device(top / "socket")
         device.start()
-        with Mount(top / "socket", top / "mnt", "--queues", "1") as m:
+        device.nr_queues = int(getattr(request, "param", "1"))
+        with Mount(top / "socket", top / "mnt", "--queues", str(device.nr_queues)) as m:
             m.wait_ready()
             yield m, device, top / "mnt"
         device.join(10)
@@ -142,3 +143,25 @@ def test_who_waits_hears_of_the_end(mounted):
         m.process.send_signal(signal.SIGTERM)
         assert m.wait(30) == 0
         assert user.wait(20) == 1
+
+
+@pytest.mark.parametrize("mounted", ["1", "3"], indirect=True)
+def test_who_waits_can_be_killed(mounted):
+    """The kernel lets a process go whose READ the device has never had, though it answers nothing."""
+    m, device, mnt = mounted
+    users = []
+    try:
+        # More than all queues have room for: who comes late waits.
+        for _ in range(NR // 8 * device.nr_queues):
+            users.append(subprocess.Popen([sys.executable, "-c", USER.replace(f"range({NR})", "range(8)"), str(mnt / "file"), "reads"]))
+        assert wait_for(lambda: len(device.held) >= 31 * device.nr_queues, 30)
+        assert not wait_for(lambda: len(device.held) > 32 * device.nr_queues, 1)
+        for user in users:
+            user.kill()
+        assert wait_for(lambda: sum(user.poll() is not None for user in users) >= device.nr_queues, 20)
+    finally:
+        device.let_go()
+        for user in users:
+            user.kill()
+            user.wait(20)
+    m.unmount()
