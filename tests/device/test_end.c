@@ -126,6 +126,35 @@ static void test_reset_waits_once(void **state)
 	rig_free(rig);
 }
 
+int __real_thread_start(pthread_t *ret_thread, void *(*main)(void *arg), void *arg);
+int __wrap_thread_start(pthread_t *ret_thread, void *(*main)(void *arg), void *arg);
+
+static unsigned int nr_threads_refused;
+
+int __wrap_thread_start(pthread_t *ret_thread, void *(*main)(void *arg), void *arg)
+{
+	if (!nr_threads_refused)
+		return __real_thread_start(ret_thread, main, arg);
+	nr_threads_refused--;
+	return -EAGAIN;
+}
+
+/* No thread for the session: INIT is told so, nothing is left to end, and the next INIT finds one. */
+static void test_no_control_thread(void **state)
+{
+	struct rig *rig = rig_new(&config, false);
+
+	(void)state;
+	nr_threads_refused = 2;
+	assert_int_equal(rig_init(rig), -ENOMEM);
+	assert_int_equal(rig_init(rig), -ENOMEM);
+	assert_int_equal(nr_threads_refused, 0);
+	device_reset(rig->dev);
+	rig_start(rig);
+	assert_int_equal(rig_init(rig), 0);
+	rig_free(rig);
+}
+
 static struct rig *hung_rig(uint64_t drain_ns)
 {
 	struct device_config patient = config;
@@ -291,6 +320,7 @@ int main(void)
 		cmocka_unit_test(test_payback_for_dead_daemon),
 		cmocka_unit_test(test_init_of_reset_driver),
 		cmocka_unit_test(test_reset_waits_once),
+		cmocka_unit_test(test_no_control_thread),
 		cmocka_unit_test(test_stops_wait_once),
 		cmocka_unit_test(test_stop_of_later_request),
 		cmocka_unit_test(test_stop_after_progress),
