@@ -19,7 +19,8 @@
  * @nr_request_queues: 1..DEVICE_REQUEST_QUEUES_MAX offered
  * @queue_size_max: largest ring accepted, ≤ VIRTQ_SIZE_MAX
  * @poll_ns: how long to look for more work after work before sleeping, ns
- * @drain_ns: how long a stopping queue waits for requests under way, ns
+ * @drain_ns: how long a stopping queue waits for requests under way, ns; much shorter for those that have waited for
+ *            another queue's stop already, in which nothing was answered
  * @arch: the driver's architecture, for open flags
  * @page_bytes: struct fuse_session_config
  * @record: kept up to date for a successor (fuse_session_resume()), or NULL; outlives the device

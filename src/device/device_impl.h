@@ -99,6 +99,7 @@ struct queue {
 	int wake_fd; /* -1 in a device whose requests are taken by others */
 	int kick_fd;
 	uint32_t base; /* virtq_base() when it was stopped */
+	uint64_t stop_popped; /* popped when the last stop began that had all of its time, of whichever queue */
 
 	/* Queue thread only. */
 	struct virtq *vq cache_aligned;
@@ -178,6 +179,8 @@ struct device {
 	uint8_t status;
 	struct mem_table *mem;
 	struct dirty_log *log;
+	bool stop_unanswered; /* the last stop whose time ran out had no answer at all */
+	uint64_t stop_done; /* all queues' done after it */
 
 	/* Held while queues are started, stopped, paused and resumed. */
 	pthread_mutex_t queues_lock;

@@ -33,6 +33,8 @@
 #define QUEUE_STACK_BYTES (256u << 10)
 /* How long a request that is being written when its queue stops is left alone, before it is looked at again. */
 #define QUEUE_WRITING_NS (10 * NSEC_PER_MSEC)
+/* What is left of the drain time for requests that have waited for it once: enough to answer when asked to hurry. */
+#define QUEUE_WAITED_SHARE 50
 
 static __thread struct queue *current_queue;
 
@@ -593,16 +595,68 @@ static void queue_give_up(struct queue *q)
 	} while (!queue_wait_below(q, clock_now_ns() + QUEUE_WRITING_NS, 0));
 }
 
+static uint64_t queue_done(struct queue *q)
+{
+	uint64_t done;
+
+	pthread_mutex_lock(&q->push_lock);
+	done = q->done;
+	pthread_mutex_unlock(&q->push_lock);
+	return done;
+}
+
+static uint64_t device_done(struct device *dev)
+{
+	uint64_t done = queue_done(&dev->internal);
+
+	for (unsigned int i = 0; i < dev->nr_queues; i++)
+		done += queue_done(&dev->queues[i]);
+	return done;
+}
+
+/*
+ * A front-end stops queue by queue. Has all that @nr queues wait for been there already when an earlier stop began, whose
+ * time was over without a single answer on any queue, and was there none since?
+ */
+static bool queues_waited_already(const struct queue *queues, unsigned int nr)
+{
+	struct device *dev = queues->dev;
+
+	if (!dev->stop_unanswered || device_done(dev) != dev->stop_done)
+		return false;
+	for (unsigned int i = 0; i < nr; i++) {
+		if (READ_ONCE(queues[i].popped) != queues[i].stop_popped)
+			return false;
+	}
+	return true;
+}
+
+/* Return: how long to wait, ns. */
+static uint64_t queues_drain_begin(struct queue *queues, unsigned int nr)
+{
+	struct device *dev = queues->dev;
+
+	if (queues_waited_already(queues, nr))
+		return dev->config.drain_ns / QUEUE_WAITED_SHARE;
+	for (unsigned int i = 0; i < dev->nr_queues; i++)
+		dev->queues[i].stop_popped = READ_ONCE(dev->queues[i].popped);
+	return dev->config.drain_ns;
+}
+
 /*
  * Everything that was taken gets completed: by its answer if that comes in time, after a fifth of the time
  * with a request to hurry, at the end with an error. All @nr queues have the same time.
  */
 static void queues_drain(struct queue *queues, unsigned int nr)
 {
-	uint64_t now = clock_now_ns(), drain_ns = queues->dev->config.drain_ns;
+	struct device *dev = queues->dev;
+	uint64_t now = clock_now_ns(), drain_ns = queues_drain_begin(queues, nr);
+	uint64_t done;
+	bool unanswered, gave_up = false;
 
 	for (unsigned int i = 0; i < nr; i++)
 		queue_abandon_all(&queues[i], true, -EIO);
+	done = device_done(dev);
 	for (unsigned int i = 0; i < nr; i++)
 		queue_wait_idle(&queues[i], now + drain_ns / 5, QUEUE_IDLE);
 	for (unsigned int i = 0; i < nr; i++) {
@@ -611,9 +665,17 @@ static void queues_drain(struct queue *queues, unsigned int nr)
 	}
 	for (unsigned int i = 0; i < nr; i++)
 		queue_wait_idle(&queues[i], now + drain_ns, QUEUE_IDLE);
+	unanswered = device_done(dev) == done;
 	for (unsigned int i = 0; i < nr; i++) {
-		if (!queue_wait_below(&queues[i], 0, 0))
-			queue_give_up(&queues[i]);
+		if (queue_wait_below(&queues[i], 0, 0))
+			continue;
+		queue_give_up(&queues[i]);
+		gave_up = true;
+	}
+	/* A queue that had nothing to wait for says nothing about the service. */
+	if (gave_up) {
+		dev->stop_unanswered = unanswered;
+		dev->stop_done = device_done(dev);
 	}
 }
 

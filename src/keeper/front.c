@@ -162,15 +162,18 @@ static bool was_done(const struct vhost_msg *msg, const struct vhost_msg *reply)
 
 /*
  * What makes a ring start may be refused because the start fails, and be kept by the back-end all the same: memory that
- * comes later lets the ring start.
+ * comes later lets the ring start. A size can also be refused for itself, which leaves the ring with the one before.
  */
-static bool counts_when_refused(const struct keeper_state *s, const struct vhost_msg *msg)
+static bool counts_when_refused(const struct keeper_state *s, const struct vhost_msg *msg,
+				uint64_t error)
 {
+	const uint32_t index = msg->payload.state.index;
+
 	switch (msg->header.request) {
 	case VHOST_USER_SET_VRING_KICK:
 		return true;
 	case VHOST_USER_SET_VRING_NUM:
-		return !keeper_state_ring_busy(s, msg->payload.state.index);
+		return s->rings[index].run && !keeper_state_ring_busy(s, index) && error != EINVAL;
 	case VHOST_USER_SET_VRING_ADDR:
 		return !keeper_state_ring_busy(s, msg->payload.addr.index);
 	default:
@@ -188,7 +191,7 @@ static int front_done(struct keeper *k, struct vhost_msg *msg, struct vhost_msg 
 	if (!was_done(msg, reply)) {
 		keeper_warn(k, "the back-end refuses %s: error %llu", name,
 			    (unsigned long long)reply->payload.u64);
-		if (!counts_when_refused(&k->state, msg))
+		if (!counts_when_refused(&k->state, msg, reply->payload.u64))
 			return front_answer(k, msg, reply, 0);
 	}
 	err = keeper_state_note(&k->state, msg, reply);

@@ -3,10 +3,15 @@
  * The in-flight area: shared memory that outlives us, in which the rings record what is under way.
  *
  * Source: vhost-user protocol, "Inflight I/O tracking". One area per queue, each aligned to 64 bytes.
+ *
+ * A front-end may ask for areas as often as it likes, and keep them all; their memory is accounted to us, who write it first. So
+ * a connection has at most two that we made: the last one, and the one in use. Another's memory is given back while
+ * the front-end holds it; it reads as zeros, which is how an area that was never used begins.
  */
 #include "vhost/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -36,11 +41,43 @@ static int check_counts(struct vhost_session *s, const char *what, const struct 
 	return 0;
 }
 
+static bool same_file(int a, int b)
+{
+	struct stat sa, sb;
+
+	return fstat(a, &sa) == 0 && fstat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+	       sa.st_ino == sb.st_ino;
+}
+
+/* Give back the memory of an area that we made, whoever holds it still. */
+static void area_drop(int *fd)
+{
+	struct stat st;
+
+	if (*fd >= 0 &&
+	    (fstat(*fd, &st) < 0 ||
+	     fallocate(*fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size) < 0))
+		log_debug("vhost-user: an in-flight area keeps its memory: %s", strerror(errno));
+	close_fd(fd);
+}
+
+/* @fd is the area that we made last. The one before goes, or, while rings record in it, when they do so no more. */
+static void area_made(struct vhost_session *s, int fd)
+{
+	if (s->inflight.map && s->inflight.is_made) {
+		close_fd(&s->inflight.replaced_fd);
+		s->inflight.replaced_fd = TAKE_FD(s->made_fd);
+		s->inflight.is_made = false;
+	}
+	area_drop(&s->made_fd);
+	s->made_fd = fd;
+}
+
 int vhost_get_inflight_fd(struct vhost_session *s, struct vhost_msg *msg, struct vhost_msg *reply)
 {
 	const struct vhost_inflight *want = &msg->payload.inflight;
 	const enum virtq_format format = session_format(s);
-	autoclose int fd = -1;
+	autoclose int fd = -1, given = -1;
 	size_t stride, bytes;
 	uint8_t *map;
 	int err;
@@ -55,6 +92,9 @@ int vhost_get_inflight_fd(struct vhost_session *s, struct vhost_msg *msg, struct
 	fd = memfd_new("fusewire-inflight", bytes);
 	if (fd < 0)
 		return fd;
+	given = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (given < 0)
+		return -errno;
 	map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		return -errno;
@@ -65,18 +105,33 @@ int vhost_get_inflight_fd(struct vhost_session *s, struct vhost_msg *msg, struct
 	reply->payload.inflight.mmap_offset = 0;
 	reply->payload.inflight.nr_queues = want->nr_queues;
 	reply->payload.inflight.queue_size = want->queue_size;
-	reply->fds[0] = TAKE_FD(fd);
+	area_made(s, TAKE_FD(fd));
+	reply->fds[0] = TAKE_FD(given);
 	reply->nr_fds = 1;
 	return 0;
 }
 
-void vhost_inflight_unmap(struct vhost_session *s)
+static void inflight_unmap(struct vhost_session *s)
 {
 	if (s->inflight.map) {
 		sigbus_guard_remove(s->inflight.map);
 		munmap(s->inflight.map, s->inflight.map_bytes);
 	}
-	memset(&s->inflight, 0, sizeof(s->inflight));
+	area_drop(&s->inflight.replaced_fd);
+	s->inflight = (struct vhost_inflight_map){ .replaced_fd = -1 };
+}
+
+void vhost_inflight_init(struct vhost_session *s)
+{
+	s->inflight.replaced_fd = s->made_fd = -1;
+}
+
+void vhost_inflight_fini(struct vhost_session *s)
+{
+	/* What the front-end has now may be of use to it with the next device. */
+	close_fd(&s->inflight.replaced_fd);
+	close_fd(&s->made_fd);
+	inflight_unmap(s);
 }
 
 /* Map [@offset, @offset + @bytes) of the front-end's file, whose pages it may take away at any time. */
@@ -109,7 +164,7 @@ static int map_area(struct vhost_inflight_map *m, int fd, uint64_t offset, uint6
 int vhost_set_inflight_fd(struct vhost_session *s, struct vhost_msg *msg, struct vhost_msg *reply)
 {
 	const struct vhost_inflight *d = &msg->payload.inflight;
-	struct vhost_inflight_map m = { .nr_queues = d->nr_queues };
+	struct vhost_inflight_map m = { .nr_queues = d->nr_queues, .replaced_fd = -1 };
 	int err = check_counts(s, "SET_INFLIGHT_FD", d);
 
 	if (err < 0)
@@ -127,7 +182,10 @@ int vhost_set_inflight_fd(struct vhost_session *s, struct vhost_msg *msg, struct
 	if (err < 0)
 		return err;
 	vhost_rings_stop(s);
-	vhost_inflight_unmap(s);
+	m.is_made = s->made_fd >= 0 && same_file(s->made_fd, msg->fds[0]);
+	if (s->inflight.replaced_fd >= 0 && same_file(s->inflight.replaced_fd, msg->fds[0]))
+		m.replaced_fd = TAKE_FD(s->inflight.replaced_fd);
+	inflight_unmap(s);
 	s->inflight = m;
 	return 0;
 }

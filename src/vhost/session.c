@@ -127,6 +127,7 @@ int vhost_session_new(struct vhost_session **ret_session, const struct vhost_ses
 	s->nr_rings = min_of(device_nr_queues(s->dev), (unsigned int)VHOST_QUEUES_MAX);
 	vhost_receiver_init(&s->rx, VHOST_STREAM_REQUESTS);
 	vhost_rings_init(s);
+	vhost_inflight_init(s);
 	err = mem_table_new(&s->mem);
 	if (err < 0)
 		goto fail;
@@ -154,7 +155,7 @@ void vhost_session_free(struct vhost_session *s)
 	device_detach(s->dev);
 	vhost_rings_fini(s);
 	vhost_backend_close(s);
-	vhost_inflight_unmap(s);
+	vhost_inflight_fini(s);
 	dirty_log_put(s->log_base);
 	mem_table_put(s->mem);
 	vhost_receiver_fini(&s->rx);

@@ -49,6 +49,8 @@ struct vhost_ring {
  * @area: first queue's area
  * @stride: bytes from one queue's area to the next
  * @nr_queues: areas
+ * @is_made: it is the area of vhost_session.made_fd
+ * @replaced_fd: the area if we made it and then another, or -1: its memory is given back at its end
  */
 struct vhost_inflight_map {
 	void *map;
@@ -56,6 +58,8 @@ struct vhost_inflight_map {
 	uint8_t *area;
 	size_t stride;
 	unsigned int nr_queues;
+	bool is_made;
+	int replaced_fd;
 };
 
 /**
@@ -74,6 +78,7 @@ struct vhost_inflight_map {
  * @log_base: dirty log of SET_LOG_BASE, or NULL; in use while VHOST_F_LOG_ALL is acknowledged
  * @log_active: what the device has as its dirty log: @log_base or NULL
  * @inflight: in-flight area
+ * @made_fd: the area that GET_INFLIGHT_FD gave last, or -1
  * @poll_timer: kicks the rings that have @poll set
  * @nr_rings: queues of the device, at most VHOST_QUEUES_MAX
  * @rings: each queue
@@ -97,6 +102,7 @@ struct vhost_session {
 	struct dirty_log *log_base;
 	struct dirty_log *log_active;
 	struct vhost_inflight_map inflight;
+	int made_fd;
 	struct loop_timer poll_timer;
 	unsigned int nr_rings;
 	struct vhost_ring rings[VHOST_QUEUES_MAX];
@@ -181,11 +187,13 @@ int vhost_ring_resolve(void *session, unsigned int index, struct virtq_setup *se
 void vhost_log_update(struct vhost_session *s);
 
 /* inflight.c */
+/** vhost_inflight_init() - there is none. */
+void vhost_inflight_init(struct vhost_session *s);
 /** vhost_inflight_area() - the in-flight area of ring @index. Return: 0, *@ret_area NULL when there is none; -EINVAL when it is too small. */
 int must_check vhost_inflight_area(struct vhost_session *s, unsigned int index,
 				   enum virtq_format format, void **ret_area);
-/** vhost_inflight_unmap() - forget the area; no ring may run. */
-void vhost_inflight_unmap(struct vhost_session *s);
+/** vhost_inflight_fini() - forget all areas; the device must have been detached. */
+void vhost_inflight_fini(struct vhost_session *s);
 
 /* backend.c */
 /** vhost_backend_ops - what the device gets at device_attach(); the transport is the session. */

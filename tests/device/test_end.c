@@ -126,6 +126,124 @@ static void test_reset_waits_once(void **state)
 	rig_free(rig);
 }
 
+int __real_thread_start(pthread_t *ret_thread, void *(*main)(void *arg), void *arg);
+int __wrap_thread_start(pthread_t *ret_thread, void *(*main)(void *arg), void *arg);
+
+static unsigned int nr_threads_refused;
+
+int __wrap_thread_start(pthread_t *ret_thread, void *(*main)(void *arg), void *arg)
+{
+	if (!nr_threads_refused)
+		return __real_thread_start(ret_thread, main, arg);
+	nr_threads_refused--;
+	return -EAGAIN;
+}
+
+/* No thread for the session: INIT is told so, nothing is left to end, and the next INIT finds one. */
+static void test_no_control_thread(void **state)
+{
+	struct rig *rig = rig_new(&config, false);
+
+	(void)state;
+	nr_threads_refused = 2;
+	assert_int_equal(rig_init(rig), -ENOMEM);
+	assert_int_equal(rig_init(rig), -ENOMEM);
+	assert_int_equal(nr_threads_refused, 0);
+	device_reset(rig->dev);
+	rig_start(rig);
+	assert_int_equal(rig_init(rig), 0);
+	rig_free(rig);
+}
+
+static struct rig *hung_rig(uint64_t drain_ns)
+{
+	struct device_config patient = config;
+	struct rig *rig;
+
+	patient.drain_ns = drain_ns;
+	rig = rig_new(&patient, false);
+	assert_int_equal(rig_init(rig), 0);
+	rig_hold(rig, FUSE_GETATTR);
+	for (unsigned int i = 0; i < RIG_QUEUES; i++)
+		hang_getattr(rig, i);
+	while (rig_count(rig, &rig->service->nr_held) < RIG_QUEUES)
+		usleep(1000);
+	return rig;
+}
+
+static uint64_t stop_took_ns(struct rig *rig, unsigned int queue)
+{
+	uint64_t begin = clock_now_ns();
+
+	device_queue_stop(rig->dev, queue);
+	return clock_now_ns() - begin;
+}
+
+static void end_hung_rig(struct rig *rig)
+{
+	while (rig_count(rig, &rig->service->nr_held))
+		request_reply_none(rig_take(rig));
+	rig_free(rig);
+}
+
+/* The queues of a hung file system are stopped one by one: all together take the time of one. */
+static void test_stops_wait_once(void **state)
+{
+	const uint64_t drain_ns = 3 * NSEC_PER_SEC;
+	struct rig *rig = hung_rig(drain_ns);
+	uint64_t all = 0;
+
+	(void)state;
+	for (unsigned int i = 0; i < RIG_QUEUES; i++)
+		all += stop_took_ns(rig, i);
+	assert_in_range(all, drain_ns, 2 * drain_ns - 1);
+	assert_int_equal(rig_count(rig, &rig->service->nr_interrupts), RIG_QUEUES);
+	end_hung_rig(rig);
+}
+
+static void hang_another(struct rig *rig, unsigned int queue)
+{
+	hang_getattr(rig, queue);
+	while (rig_count(rig, &rig->service->nr_held) < RIG_QUEUES + 1)
+		usleep(1000);
+}
+
+/* What was taken after an earlier stop had begun has its time. */
+static void test_stop_of_later_request(void **state)
+{
+	const uint64_t drain_ns = NSEC_PER_SEC;
+	struct rig *rig = hung_rig(drain_ns);
+
+	(void)state;
+	assert_true(stop_took_ns(rig, 0) >= drain_ns);
+	hang_another(rig, 1);
+	assert_true(stop_took_ns(rig, 1) >= drain_ns);
+	end_hung_rig(rig);
+}
+
+static void *answer_the_last(void *arg)
+{
+	usleep(300000);
+	rig_answer(arg, rig_take(arg));
+	return NULL;
+}
+
+/* A file system that has answered anything while a queue stopped has time for the next queue. */
+static void test_stop_after_progress(void **state)
+{
+	const uint64_t drain_ns = 2 * NSEC_PER_SEC;
+	struct rig *rig = hung_rig(drain_ns);
+	pthread_t thread;
+
+	(void)state;
+	hang_another(rig, 1);
+	assert_int_equal(pthread_create(&thread, NULL, answer_the_last, rig), 0);
+	assert_true(stop_took_ns(rig, 0) >= drain_ns);
+	pthread_join(thread, NULL);
+	assert_true(stop_took_ns(rig, 1) >= drain_ns);
+	end_hung_rig(rig);
+}
+
 static void may_take_again(struct service *svc)
 {
 	(void)svc;
@@ -202,6 +320,10 @@ int main(void)
 		cmocka_unit_test(test_payback_for_dead_daemon),
 		cmocka_unit_test(test_init_of_reset_driver),
 		cmocka_unit_test(test_reset_waits_once),
+		cmocka_unit_test(test_no_control_thread),
+		cmocka_unit_test(test_stops_wait_once),
+		cmocka_unit_test(test_stop_of_later_request),
+		cmocka_unit_test(test_stop_after_progress),
 		cmocka_unit_test(test_taker_and_dead_kick),
 	};
 

@@ -246,6 +246,22 @@ def test_state_is_said_again(fake, keep):
         assert take_signal(front.fds[3])
 
 
+def test_refused_size_is_not_said_again(fake, keep):
+    """A stopped ring keeps the size that was accepted, over an exchange, too."""
+    one, two = fake('-', 3), fake('-', 3)
+    keeper = keep('--backend', one.path)
+    with keeper.connect() as front:
+        front.negotiate().share_memory()
+        front.ring(0, size=128)
+        assert front.ask(GET_VRING_BASE, state(0))[0] == state(0, 7)
+        for size in 0, 1025, 1 << 20:
+            assert front.ack(SET_VRING_NUM, state(0, size)) != 0
+        keeper.switch(two.path)
+        assert front.ack(SET_VRING_KICK, u64(0), [front.keep(eventfd())]) == 0
+        starts = [c for c in two.calls() if c.startswith('start')]
+        assert starts == ['start 0 size 128 base 7 format 0 kick 1 call 1 inband 0 inflight 1 log 0']
+
+
 def test_larger_ring_than_the_area(fake, keep):
     """A ring that the in-flight area has no room for: it begins anew, larger, and all rings go on."""
     server = fake('-', 3, 4096)

@@ -389,6 +389,32 @@ def test_inflight(server, pad):
         area.close()
 
 
+@pytest.mark.parametrize('used', [False, True])
+def test_inflight_again_and_again(server, used):
+    """A front-end that keeps all areas that it gets holds the memory of two."""
+    with server.connect() as front:
+        front.negotiate(features=bits(F_VERSION_1, F_PACKED, F_PROTOCOL_FEATURES)).share_memory()
+        areas = []
+        for _ in range(20):
+            data, fds = front.ask(GET_INFLIGHT_FD, struct.pack('=QQHH4x', 0, 0, 3, 1024))
+            areas.append(front.keep(fds[0]))
+            if used:
+                # One of the three queues: the area is mapped in part.
+                assert front.ack(SET_INFLIGHT_FD, data[:16] + struct.pack('=HH4x', 1, 1024), fds) == 0
+        blocks = [os.fstat(fd).st_blocks for fd in areas]
+        assert blocks[-1] > 0 and sum(blocks) <= 2 * blocks[-1]
+        # What is in use keeps its memory when another is asked for, and is put in use again.
+        assert front.ack(SET_INFLIGHT_FD, data, [areas[-1]]) == 0
+        for _ in range(3):
+            front.keep(front.ask(GET_INFLIGHT_FD, data)[1][0])
+            assert front.ack(SET_INFLIGHT_FD, data, [areas[-1]]) == 0
+        kept = os.dup(areas[-1])
+    # Nor does the end of the connection take it.
+    server.wait_call('detach')
+    assert os.fstat(kept).st_blocks == blocks[-1]
+    os.close(kept)
+
+
 def test_inflight_bad(server):
     with server.connect() as front:
         front.negotiate().share_memory()
