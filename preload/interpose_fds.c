@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fuse.h>
 #include <stdarg.h>
 #include <string.h>
@@ -136,11 +137,40 @@ interposed ssize_t recvmsg(int sock, struct msghdr *msg, int flags)
 	return n;
 }
 
-interposed int close(int fd)
+/* Before the call: afterwards the number may be another thread's. */
+static void closing(int fd)
 {
 	if (mark_of(fd) && unmark(fd))
 		fuse_dev_closed();
+}
+
+static void closing_range(unsigned int first, unsigned int last)
+{
+	for (unsigned int fd = first; fd <= last && fd < MARKS_MAX; fd++)
+		closing((int)fd);
+}
+
+interposed int close(int fd)
+{
+	closing(fd);
 	return REAL(close)(fd);
+}
+
+/*
+ * With CLOSE_RANGE_CLOEXEC nothing is closed, and with CLOSE_RANGE_UNSHARE nothing of the other threads'. A kernel, or a filter, that
+ * refuses the call says so where no descriptor is, too.
+ */
+interposed int close_range(unsigned int first, unsigned int last, int flags)
+{
+	if (!flags && first <= last && REAL(close_range)(UINT_MAX, UINT_MAX, 0) == 0)
+		closing_range(first, last);
+	return REAL(close_range)(first, last, flags);
+}
+
+interposed void closefrom(int first)
+{
+	closing_range(first < 0 ? 0 : (unsigned int)first, UINT_MAX);
+	REAL(closefrom)(first);
 }
 
 static void copied(int from, int to)
