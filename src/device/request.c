@@ -37,6 +37,11 @@ bool request_is_abandoned(const struct request *req)
 	return __atomic_load_n(&req->state, __ATOMIC_ACQUIRE) == REQUEST_ABANDONED;
 }
 
+bool request_is_awaited(const struct request *req)
+{
+	return req->generation && !request_is_abandoned(req);
+}
+
 static bool request_try_claim(struct request *req)
 {
 	enum request_state expected = REQUEST_ACTIVE;

@@ -167,6 +167,13 @@ int must_check request_fill_begin(struct request *req, size_t len, struct iovec 
 				  unsigned int nr);
 
 /**
+ * request_is_awaited() - does a driver wait for its end?
+ *
+ * Not when its queue was stopped meanwhile, nor with what pays back a session that is over. Context: who has the request.
+ */
+bool must_check request_is_awaited(const struct request *req);
+
+/**
  * request_service_data() - a word for the service's own use while it has the request (list link, ...).
  *
  * Return: pointer to 32 bytes, zero at submit, aligned for pointers.

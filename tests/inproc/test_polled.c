@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Somebody begins to poll while a thread of the daemon waits in read(2): requests still come to it.
+ * Who leads when: somebody begins to poll while a thread of the daemon waits in read(2), or none of its threads comes back.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -14,7 +14,10 @@
 #include "base/clock.h"
 #include "service/inproc/inproc.h"
 
-#define NR_TRIES 20
+#define NR_TRIES   20
+#define NR_DRIVERS 4
+/* in advance */
+#define NR_TAKEN 64
 
 static struct device_config device_config = {
 	.tag = "inproc",
@@ -100,11 +103,58 @@ static void test_while_a_reader_sleeps(void **state)
 		begin_to_poll(40000);
 }
 
+/* @nr requests are taken in advance, or more are there; then the driver is reset, and the next one begins, time and again. */
+static void hang(bool polled, unsigned int nr)
+{
+	const struct inproc_config config = {
+		.init_out = { .major = 7, .minor = 40, .max_write = 65536, .time_gran = 1 },
+	};
+	struct fuse_getattr_in in = { 0 };
+	struct service *svc;
+	char msg[8192];
+	struct rig *rig;
+
+	assert_int_equal(inproc_new(&svc, &config), 0);
+	rig = rig_new_with(&device_config, false, svc);
+	inproc_set_device(svc, rig->dev);
+	/* The daemon has been here once. */
+	assert_int_equal(inproc_read(svc, &(struct iovec){ msg, sizeof(msg) }, 1, true), -EAGAIN);
+	if (polled)
+		inproc_poll_begin(svc);
+	for (unsigned int i = 0; i < NR_DRIVERS; i++) {
+		assert_int_equal(rig_init(rig), 0);
+		for (unsigned int j = 0; j < nr; j++)
+			rig_send(rig, 1 + j % 2, rig_slot(rig, j), FUSE_GETATTR, FUSE_ROOT_ID, &in,
+				 sizeof(in), sizeof(struct fuse_attr_out));
+		assert_true(rig_quiet(rig, 1, 50));
+		device_reset(rig->dev);
+		rig_start(rig);
+	}
+	assert_int_equal(rig_init(rig), 0);
+	inproc_unmount(svc);
+	rig_free(rig);
+	svc->ops->free(svc);
+}
+
+static void test_nobody_reads(void **state)
+{
+	hang(false, NR_TAKEN - 4);
+	hang(false, NR_TAKEN + 16);
+}
+
+static void test_nobody_reads_who_polls(void **state)
+{
+	hang(true, NR_TAKEN - 4);
+	hang(true, NR_TAKEN + 16);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_while_a_reader_looks),
 		cmocka_unit_test(test_while_a_reader_sleeps),
+		cmocka_unit_test(test_nobody_reads),
+		cmocka_unit_test(test_nobody_reads_who_polls),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

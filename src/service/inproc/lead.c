@@ -142,10 +142,28 @@ void lead_add_request(struct inproc *ip, struct request *req, bool front)
 	}
 }
 
+/*
+ * Under the lock. Does the daemon find the same INTERRUPT there already? One that reads nothing would otherwise collect as many as a
+ * driver cares to send.
+ */
+static bool is_interrupting(const struct inproc *ip, const struct inproc_note *note)
+{
+	struct fuse_in_header hdr;
+
+	memcpy(&hdr, note->msg, sizeof(hdr));
+	if (hdr.opcode != FUSE_INTERRUPT)
+		return false;
+	for (const struct inproc_note *n = ip->notes; n; n = n->next) {
+		if (n->len == note->len && memcmp(n->msg, note->msg, n->len) == 0)
+			return true;
+	}
+	return false;
+}
+
 void lead_add_note(struct inproc *ip, struct inproc_note *note)
 {
 	inproc_lock(ip);
-	if (!ip->gone) {
+	if (!ip->gone && !is_interrupting(ip, note)) {
 		note->next = NULL;
 		*ip->notes_end = note;
 		ip->notes_end = &note->next;
@@ -179,7 +197,7 @@ static bool pop_pending(struct inproc *ip, struct inproc_item *item)
 	ip->nr_pending--;
 	update_readable(ip);
 	/* The guard may have stopped because there was enough. */
-	if (ip->polled && ip->nr_pending == INPROC_PENDING_MAX - 1)
+	if (ip->polled && ip->nr_pending >= INPROC_PENDING_MAX - 1)
 		pthread_cond_signal(&ip->guard_cond);
 	return true;
 }
@@ -472,14 +490,108 @@ int lead_next(struct inproc *ip, bool nonblock, bool cancelable, struct inproc_i
 	return err;
 }
 
-/* Under the lock. Lead until somebody else could, or enough was taken. */
+/* Nobody waits for it, and the daemon need not hear of it. */
+static bool may_drop(const struct request *req)
+{
+	if (request_is_awaited(req))
+		return false;
+	switch (request_header(req)->opcode) {
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
+	case FUSE_NOTIFY_REPLY:
+	case FUSE_FLUSH: /* a lock that is paid back */
+		return false;
+	default:
+		return true;
+	}
+}
+
+/* Under the lock: the INTERRUPT of a request that is dropped. */
+static void drop_interrupt(struct inproc *ip, uint64_t unique)
+{
+	struct inproc_note **p = &ip->notes;
+
+	while (*p) {
+		struct inproc_note *note = *p;
+		struct fuse_in_header hdr;
+
+		memcpy(&hdr, note->msg, sizeof(hdr));
+		if (hdr.opcode != FUSE_INTERRUPT || hdr.unique != (unique | 1)) {
+			p = &note->next;
+			continue;
+		}
+		*p = note->next;
+		ip->nr_pending--;
+		free(note);
+	}
+	ip->notes_end = p;
+}
+
+/*
+ * Under the lock; drops it meanwhile. What a driver that is gone has asked for stays pending while all threads of the daemon hang. It
+ * shall not take the place of what the next driver asks for.
+ */
+static void drop_pending(struct inproc *ip)
+{
+	struct request *dropped = NULL, **p = &ip->requests;
+
+	while (*p) {
+		struct request *req = *p;
+
+		if (!may_drop(req)) {
+			p = &slot_of(req)->next;
+			continue;
+		}
+		*p = slot_of(req)->next;
+		slot_of(req)->next = dropped;
+		dropped = req;
+		ip->nr_pending--;
+		drop_interrupt(ip, request_header(req)->unique);
+	}
+	ip->requests_end = p;
+	if (!dropped)
+		return;
+	update_readable(ip);
+	inproc_busy(ip);
+	inproc_unlock(ip);
+	while (dropped) {
+		struct request *req = dropped;
+
+		dropped = slot_of(req)->next;
+		free(slot_of(req)->split);
+		request_reply(req, -EIO, NULL, 0);
+	}
+	inproc_not_busy(ip);
+	inproc_lock(ip);
+}
+
+/*
+ * Under the lock. What nobody waits for is not counted, nor the one INTERRUPT that may be there for each request: the next driver's INIT,
+ * which is answered without the daemon, must be taken all the same.
+ */
+static bool has_enough(const struct inproc *ip)
+{
+	unsigned int nr = 0;
+
+	if (ip->nr_pending < INPROC_PENDING_MAX)
+		return false;
+	for (struct request *req = ip->requests; req; req = slot_of(req)->next)
+		nr += request_is_awaited(req);
+	return nr >= INPROC_PENDING_MAX;
+}
+
+/* Under the lock; drops it meanwhile. Lead until somebody else could, or enough was taken. */
 static void guard_lead(struct inproc *ip)
 {
 	struct request *unused;
 	bool more;
 
-	while (!ip->guard_stop && !ip->gone && !ip->excluded && lead_of(ip) == LEAD_NONE &&
-	       ip->nr_pending < INPROC_PENDING_MAX && (ip->polled || !ip->waiters)) {
+	/* No reset comes while we lead: it keeps us out first. */
+	drop_pending(ip);
+	while (!has_enough(ip) && !ip->guard_stop && !ip->gone && !ip->excluded &&
+	       lead_of(ip) == LEAD_NONE && (ip->polled || !ip->waiters)) {
 		int err = lead(ip, LEAD_GUARD, true, false, &unused, &more);
 
 		if (err < 0 && err != -EAGAIN && err != -EBUSY && err != -EINTR) {
