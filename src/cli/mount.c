@@ -29,10 +29,10 @@
 #include "cli/serve.h"
 
 /* After a signal: how long a device may answer nothing during write-back and unmounting before the connection is cut, how long it may
- * answer others but nothing of the write-back, how often that is looked at, and how long users of files that are still open have after
- * a lazy unmount. */
+ * answer others but nothing of the write-back unless --stop-timeout says otherwise (file systems that upload may stall for a while),
+ * how often that is looked at, and how long users of files that are still open have after a lazy unmount. */
 #define UNMOUNT_MS	5000
-#define STALL_MS	30000
+#define STALL_SECONDS	120
 #define UNMOUNT_STEP_MS 200
 #define LINGER_MS	500
 
@@ -42,11 +42,13 @@ struct mount_options {
 	const char *mount_point;
 	enum log_level log_level;
 	int ready_fd;
+	uint64_t stall_ns;
 };
 
 struct mount {
 	struct mount_point point;
-	const char *stalled;
+	uint64_t stall_ns;
+	char stalled[96];
 	struct bridge *bridge;
 	int signal_fd;
 	int unmounted_fd;
@@ -57,6 +59,7 @@ enum mount_option {
 	MOUNT_OPTION_QUEUE_SIZE,
 	MOUNT_OPTION_PACKED,
 	MOUNT_OPTION_POLL_US,
+	MOUNT_OPTION_STOP_TIMEOUT,
 	MOUNT_OPTION_LOG_LEVEL,
 	MOUNT_OPTION_READY_FD,
 	MOUNT_OPTION_HELP,
@@ -68,6 +71,7 @@ static const struct option mount_long_options[] = {
 	{ "queue-size", required_argument, NULL, MOUNT_OPTION_QUEUE_SIZE },
 	{ "packed", no_argument, NULL, MOUNT_OPTION_PACKED },
 	{ "poll-us", required_argument, NULL, MOUNT_OPTION_POLL_US },
+	{ "stop-timeout", required_argument, NULL, MOUNT_OPTION_STOP_TIMEOUT },
 	{ "log-level", required_argument, NULL, MOUNT_OPTION_LOG_LEVEL },
 	{ "ready-fd", required_argument, NULL, MOUNT_OPTION_READY_FD },
 	{ "help", no_argument, NULL, MOUNT_OPTION_HELP },
@@ -86,6 +90,9 @@ static void mount_help(void)
 	       "  --packed               packed rings\n"
 	       "  --poll-us N            look for replies for up to N us before sleeping (default "
 	       "20)\n"
+	       "  --stop-timeout N       after SIGTERM, give a device up that writes back nothing "
+	       "for N s\n"
+	       "                         (default 120)\n"
 	       "  --log-level LEVEL      off, error, warn, info (default) or debug\n"
 	       "  --ready-fd N           write READY=1 to this descriptor when it is mounted\n"
 	       "  --help                 this text\n");
@@ -139,7 +146,7 @@ static bool wait_answers(struct mount *m, enum wait_for what)
 	uint64_t written_since = begin, written = bridge_nr_written(m->bridge);
 	bool done;
 
-	m->stalled = NULL;
+	m->stalled[0] = '\0';
 	do {
 		done = wait_bridge(m, what == WAIT_UNMOUNTED ? m->unmounted_fd : -1,
 				   UNMOUNT_STEP_MS);
@@ -155,10 +162,13 @@ static bool wait_answers(struct mount *m, enum wait_for what)
 			written_since = clock_now_ns();
 		}
 		if (clock_now_ns() - since >= UNMOUNT_MS * NSEC_PER_MSEC)
-			m->stalled = "the device has answered nothing for 5 s";
-		else if (clock_now_ns() - written_since >= STALL_MS * NSEC_PER_MSEC)
-			m->stalled = "the device answers, but has written back nothing for 30 s";
-	} while (!done && bridge_state(m->bridge) == BRIDGE_RUNNING && !m->stalled);
+			snprintf(m->stalled, sizeof(m->stalled),
+				 "the device has answered nothing for %d s", UNMOUNT_MS / 1000);
+		else if (clock_now_ns() - written_since >= m->stall_ns)
+			snprintf(m->stalled, sizeof(m->stalled),
+				 "the device answers, but has written back nothing for %u s",
+				 (unsigned int)(m->stall_ns / NSEC_PER_SEC));
+	} while (!done && bridge_state(m->bridge) == BRIDGE_RUNNING && !m->stalled[0]);
 	return done || bridge_state(m->bridge) == BRIDGE_UNMOUNTED;
 }
 
@@ -264,7 +274,7 @@ static const char *connect_reason(const struct mount_options *opts, int err, con
 
 static int mount_run(const struct mount_options *opts)
 {
-	struct mount m = { .signal_fd = -1, .unmounted_fd = -1 };
+	struct mount m = { .signal_fd = -1, .unmounted_fd = -1, .stall_ns = opts->stall_ns };
 	const char *socket = opts->bridge.path;
 	const char *why = "";
 	char reason[256];
@@ -338,6 +348,10 @@ static int parse_option(struct mount_options *opts, int option, const char *arg)
 		err = cli_parse_u64("poll-us", arg, 0, 1000000, &v);
 		opts->bridge.spin_ns = v * NSEC_PER_USEC;
 		return err;
+	case MOUNT_OPTION_STOP_TIMEOUT:
+		err = cli_parse_u64("stop-timeout", arg, 1, 86400, &v);
+		opts->stall_ns = v * NSEC_PER_SEC;
+		return err;
 	case MOUNT_OPTION_LOG_LEVEL:
 		if (log_level_parse(arg, &opts->log_level) == 0)
 			return 0;
@@ -362,6 +376,7 @@ int cli_mount(int argc, char **argv)
 			    .spin_ns = 20 * NSEC_PER_USEC },
 		.log_level = LOG_LEVEL_INFO,
 		.ready_fd = -1,
+		.stall_ns = STALL_SECONDS * NSEC_PER_SEC,
 	};
 	int option;
 

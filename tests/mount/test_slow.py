@@ -77,7 +77,7 @@ class Refusing(Device):
 
 
 @contextlib.contextmanager
-def mounted(kind):
+def mounted(kind, *options):
     """A device, its mount and the folder of that."""
     with tempfile.TemporaryDirectory(prefix="fw-mount-") as name:
         top = pathlib.Path(name)
@@ -85,7 +85,7 @@ def mounted(kind):
         (top / "mnt").mkdir()
         device = kind(top / "socket")
         device.start()
-        with Mount(top / "socket", top / "mnt") as m:
+        with Mount(top / "socket", top / "mnt", *options) as m:
             m.wait_ready()
             yield device, m, top / "mnt"
         device.join(10)
@@ -113,8 +113,8 @@ def test_all_arrives():
 
 def test_what_never_arrives():
     """A device that answers somebody for ever, but nothing of the write-back, is given up."""
-    with mounted(Refusing) as (device, m, mnt):
+    with mounted(Refusing, "--stop-timeout", "7") as (device, m, mnt):
         with user(DIRTY, mnt / "file", b"dirty\n"), user(ASKING, mnt, b"up\n"):
             m.process.send_signal(signal.SIGTERM)
-            status = m.wait(30 + 25)
-            assert status == 1 and "has written back nothing for 30 s" in m.text(), m.text()
+            status = m.wait(7 + 25)
+            assert status == 1 and "has written back nothing for 7 s" in m.text(), m.text()
