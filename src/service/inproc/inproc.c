@@ -107,11 +107,11 @@ static struct inproc_note *note_new(uint32_t opcode, uint64_t unique, const void
 	return note;
 }
 
-static void inproc_interrupt(struct service *svc, uint64_t unique)
+void inproc_interrupt(struct service *svc, uint64_t unique)
 {
 	const struct fuse_interrupt_in arg = { .unique = unique };
-	/* The kernel's unique of an INTERRUPT is that of the request, with bit 0 set. */
-	struct inproc_note *note = note_new(FUSE_INTERRUPT, unique | 1, &arg, sizeof(arg));
+	struct inproc_note *note =
+		note_new(FUSE_INTERRUPT, unique | INPROC_UNIQUE_INTERRUPT, &arg, sizeof(arg));
 
 	if (note)
 		lead_add_note(inproc_of(svc), note);

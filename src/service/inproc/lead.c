@@ -518,7 +518,8 @@ static void drop_interrupt(struct inproc *ip, uint64_t unique)
 		struct fuse_in_header hdr;
 
 		memcpy(&hdr, note->msg, sizeof(hdr));
-		if (hdr.opcode != FUSE_INTERRUPT || hdr.unique != (unique | 1)) {
+		if (hdr.opcode != FUSE_INTERRUPT ||
+		    hdr.unique != (unique | INPROC_UNIQUE_INTERRUPT)) {
 			p = &note->next;
 			continue;
 		}

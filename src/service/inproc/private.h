@@ -77,6 +77,8 @@
 #define LOAN_SEGMENTS_MAX 272u
 /* Uniques of our own messages; the device's are below. */
 #define INPROC_UNIQUE_DESTROY ((UINT64_C(1) << 62) | 4)
+/* An INTERRUPT's is that of the request with this bit set, as the kernel's is. */
+#define INPROC_UNIQUE_INTERRUPT UINT64_C(1)
 
 enum inproc_lead {
 	LEAD_NONE,
@@ -227,6 +229,8 @@ void reply_return(struct request *req, uint64_t unique);
 bool must_check reply_take(struct request *req);
 
 /* inproc.c */
+/** inproc_interrupt() - struct service_ops.interrupt. */
+void inproc_interrupt(struct service *svc, uint64_t unique);
 /** inproc_retrieve_none() - struct service_ops.retrieve_none. */
 void inproc_retrieve_none(struct service *svc, const struct fuse_notify_retrieve_out *what);
 

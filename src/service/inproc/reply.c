@@ -231,6 +231,20 @@ static ssize_t reply_notification(struct inproc *ip, const struct fuse_out_heade
 	return err == -EINVAL || err == -ENAMETOOLONG || err == -ENOENT ? err : (ssize_t)hdr->len;
 }
 
+/* EAGAIN to an INTERRUPT: the daemon has not met the request yet. As a kernel does, we say it again while that is under way. */
+static ssize_t reply_interrupt(struct inproc *ip, const struct fuse_out_header *hdr)
+{
+	const uint64_t unique = hdr->unique & ~INPROC_UNIQUE_INTERRUPT;
+	bool found;
+
+	inproc_busy(ip);
+	found = !__atomic_load_n(&ip->gone, __ATOMIC_SEQ_CST) && request_find(ip->dev, unique);
+	if (found && hdr->error == -EAGAIN)
+		inproc_interrupt(&ip->svc, unique);
+	inproc_not_busy(ip);
+	return found ? (ssize_t)hdr->len : -ENOENT;
+}
+
 static ssize_t reply_handle(struct inproc *ip, const struct fuse_out_header *hdr,
 			    const struct reply_source *src)
 {
@@ -246,6 +260,8 @@ static ssize_t reply_handle(struct inproc *ip, const struct fuse_out_header *hdr
 			ip->config.destroyed(ip->config.ctx);
 		return (ssize_t)hdr->len;
 	}
+	if (hdr->unique & INPROC_UNIQUE_INTERRUPT)
+		return reply_interrupt(ip, hdr);
 	/* Busy first: who ends the service says so and then waits. */
 	inproc_busy(ip);
 	req = __atomic_load_n(&ip->gone, __ATOMIC_SEQ_CST) ? NULL
