@@ -704,12 +704,18 @@ static void *guard_main(void *arg)
 	inproc_lock(ip);
 	while (!ip->guard_stop) {
 		const uint64_t changes = lead_changes(ip);
+		bool idle;
 
-		if (ip->polled)
+		if (ip->polled) {
 			guard_lead(ip);
-		else if (ip->alert)
-			guard_watch(ip);
-		if (!ip->guard_stop && (ip->polled ? lead_changes(ip) == changes : !ip->alert))
+			idle = lead_changes(ip) == changes;
+		} else {
+			if (ip->alert)
+				guard_watch(ip);
+			/* Somebody may have begun to poll meanwhile. */
+			idle = !ip->polled && !ip->alert;
+		}
+		if (!ip->guard_stop && idle)
 			guard_sleep(ip);
 	}
 	inproc_unlock(ip);
