@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/iov.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "fuse/session.h"
 
 #define GATE_UNIQUE_INIT ((UINT64_C(1) << 62) | 2)
@@ -82,13 +83,11 @@ static ssize_t gate_wait(struct gate *g)
 {
 	struct timespec until;
 	uint64_t ns = clock_now_ns() + GATE_WAIT_NS;
-	int cancel_state, unused;
+	autocancel int cancel_state = thread_cancel_off();
 
 	until.tv_sec = (time_t)(ns / NSEC_PER_SEC);
 	until.tv_nsec = (long)(ns % NSEC_PER_SEC);
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	pthread_cond_timedwait(&g->changed, &g->lock, &until);
-	pthread_setcancelstate(cancel_state, &unused);
 	return -EINTR;
 }
 

@@ -8,7 +8,7 @@
 
 #include "../device/rig.h"
 #include "answer.h"
-#include "base/clock.h"
+#include "device_config.h"
 #include "service/inproc/inproc.h"
 
 struct daemon {
@@ -18,14 +18,6 @@ struct daemon {
 
 static int setup(void **state)
 {
-	static const struct device_config device_config = {
-		.tag = "inproc",
-		.nr_request_queues = RIG_QUEUES - 1,
-		.queue_size_max = RIG_RING,
-		.drain_ns = 100 * NSEC_PER_MSEC,
-		.arch = FUSE_ARCH_NATIVE,
-		.takeable = inproc_takeable,
-	};
 	const struct inproc_config config = {
 		.init_out = { .major = 7, .minor = 40, .max_write = 65536, .time_gran = 1 },
 	};

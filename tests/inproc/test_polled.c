@@ -11,22 +11,13 @@
 
 #include "../device/rig.h"
 #include "answer.h"
-#include "base/clock.h"
+#include "device_config.h"
 #include "service/inproc/inproc.h"
 
 #define NR_TRIES   20
 #define NR_DRIVERS 4
 /* in advance */
 #define NR_TAKEN 64
-
-static struct device_config device_config = {
-	.tag = "inproc",
-	.nr_request_queues = RIG_QUEUES - 1,
-	.queue_size_max = RIG_RING,
-	.drain_ns = 100 * NSEC_PER_MSEC,
-	.arch = FUSE_ARCH_NATIVE,
-	.takeable = inproc_takeable,
-};
 
 static void reply(struct service *svc, const struct fuse_in_header *in)
 {

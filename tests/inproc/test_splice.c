@@ -13,20 +13,11 @@
 
 #include "../device/rig.h"
 #include "answer.h"
-#include "base/clock.h"
+#include "device_config.h"
 #include "service/inproc/inproc.h"
 
 #define FILE_BYTES  5000u
 #define WRITE_BYTES 6000u
-
-static struct device_config device_config = {
-	.tag = "inproc",
-	.nr_request_queues = RIG_QUEUES - 1,
-	.queue_size_max = RIG_RING,
-	.drain_ns = 100 * NSEC_PER_MSEC,
-	.arch = FUSE_ARCH_NATIVE,
-	.takeable = inproc_takeable,
-};
 
 struct daemon {
 	struct service *svc;

@@ -6,10 +6,10 @@
  * longer: a file that would have to be waited for, on a disk or a server, is not read this way.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <sys/uio.h>
 
 #include "base/iov.h"
+#include "base/thread.h"
 #include "service/inproc/private.h"
 
 /* Segments of a reply of 1 MiB in pages, and some. */
@@ -20,13 +20,13 @@ typedef ssize_t (*fill_fn)(const struct iovec *iov, unsigned int nr, void *arg);
 
 static ssize_t fill_segments(struct inproc *ip, uint64_t unique, size_t len, fill_fn fn, void *arg)
 {
+	/* Who is cancelled would keep the request. */
+	autocancel int cancel_state = thread_cancel_off();
 	struct iovec iov[FILL_SEGMENTS];
 	struct request *req;
 	ssize_t ret = -ENOENT;
-	int nr, cancel_state, unused;
+	int nr;
 
-	/* Who is cancelled would keep the request. */
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	/* As for a reply. */
 	inproc_busy(ip);
 	req = __atomic_load_n(&ip->gone, __ATOMIC_SEQ_CST) ? NULL : request_find(ip->dev, unique);
@@ -42,7 +42,6 @@ static ssize_t fill_segments(struct inproc *ip, uint64_t unique, size_t len, fil
 		reply_return(req, unique);
 	}
 	inproc_not_busy(ip);
-	pthread_setcancelstate(cancel_state, &unused);
 	return ret;
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/iov.h"
+#include "base/thread.h"
 #include "service/inproc/private.h"
 
 /* One handler in so many is timed: looking at the clock costs as much as a short one. */
@@ -64,11 +65,11 @@ ssize_t inproc_read_loan(struct service *svc, const struct iovec *iov, unsigned 
 {
 	struct inproc *ip = inproc_of(svc);
 	struct inproc_item item;
-	int cancel_state, unused;
+	int cancel_state;
 	ssize_t ret;
 
 	pthread_testcancel();
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	cancel_state = thread_cancel_off();
 	note_handler_time(ip);
 	do {
 		ret = lead_next(ip, nonblock, cancel_state == PTHREAD_CANCEL_ENABLE, &item);
@@ -78,7 +79,7 @@ ssize_t inproc_read_loan(struct service *svc, const struct iovec *iov, unsigned 
 	} while (ret == 0);
 	if (ret > 0 && nr_handled++ % HANDLERS_PER_SAMPLE == 0)
 		left_ns = clock_now_ns();
-	pthread_setcancelstate(cancel_state, &unused);
+	thread_cancel_restore(&cancel_state);
 	return ret;
 }
 
@@ -140,27 +141,24 @@ void inproc_destroy(struct service *svc)
 
 void inproc_unmount(struct service *svc)
 {
-	struct inproc *ip = inproc_of(svc);
-	int cancel_state, unused;
-
 	/* What wakes readers are cancellation points, under the lock. */
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	autocancel int cancel_state = thread_cancel_off();
+	struct inproc *ip = inproc_of(svc);
+
 	inproc_lock(ip);
 	__atomic_store_n(&ip->gone, true, __ATOMIC_SEQ_CST);
 	if (ip->polled && ip->config.readable)
 		ip->config.readable(ip->config.ctx, true);
 	lead_wake_all(ip);
 	inproc_unlock(ip);
-	pthread_setcancelstate(cancel_state, &unused);
 }
 
 void inproc_poll_begin(struct service *svc)
 {
-	struct inproc *ip = inproc_of(svc);
-	int cancel_state, unused;
-
 	/* As in inproc_unmount(). */
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	autocancel int cancel_state = thread_cancel_off();
+	struct inproc *ip = inproc_of(svc);
+
 	inproc_lock(ip);
 	if (!ip->polled) {
 		ip->polled = true;
@@ -170,7 +168,6 @@ void inproc_poll_begin(struct service *svc)
 		lead_wake_all(ip);
 	}
 	inproc_unlock(ip);
-	pthread_setcancelstate(cancel_state, &unused);
 }
 
 static bool split_take(struct request *req)

@@ -3,12 +3,12 @@
  * Replies of the daemon: from the buffers, or the pipe, of its write(2) to the driver.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/iov.h"
+#include "base/thread.h"
 #include "service/inproc/private.h"
 #include "service/rules/rules.h"
 
@@ -292,26 +292,18 @@ static ssize_t write_segments(struct inproc *ip, const struct iovec *iov, unsign
 /* A thread that were cancelled with a reply half given would leave the request, or a lock, to nobody. */
 ssize_t inproc_write(struct service *svc, const struct iovec *iov, unsigned int nr)
 {
-	int cancel_state, unused;
-	ssize_t ret;
+	autocancel int cancel_state = thread_cancel_off();
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	ret = write_segments(inproc_of(svc), iov, nr);
-	pthread_setcancelstate(cancel_state, &unused);
-	return ret;
+	return write_segments(inproc_of(svc), iov, nr);
 }
 
 ssize_t inproc_write_filled(struct service *svc, const struct fuse_out_header *hdr)
 {
 	/* The segments are for who is not answered directly any more: the driver's memory is gone then, and so is who waits. */
 	struct reply_source src = { .pipe_fd = -1, .filled = true };
-	int cancel_state, unused;
-	ssize_t ret;
+	autocancel int cancel_state = thread_cancel_off();
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	ret = reply_handle(inproc_of(svc), hdr, &src);
-	pthread_setcancelstate(cancel_state, &unused);
-	return ret;
+	return reply_handle(inproc_of(svc), hdr, &src);
 }
 
 static ssize_t write_from_pipe(struct inproc *ip, int pipe_fd, size_t len)
@@ -335,11 +327,7 @@ static ssize_t write_from_pipe(struct inproc *ip, int pipe_fd, size_t len)
 
 ssize_t inproc_write_pipe(struct service *svc, int pipe_fd, size_t len)
 {
-	int cancel_state, unused;
-	ssize_t ret;
+	autocancel int cancel_state = thread_cancel_off();
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	ret = write_from_pipe(inproc_of(svc), pipe_fd, len);
-	pthread_setcancelstate(cancel_state, &unused);
-	return ret;
+	return write_from_pipe(inproc_of(svc), pipe_fd, len);
 }
