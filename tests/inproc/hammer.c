@@ -339,12 +339,31 @@ static bool op_list(struct worker *w, struct file *f)
 	return nr == FILES || wrong(w, "%d names in our folder, not %d", nr, FILES);
 }
 
+/* What libfuse left: where RELEASE comes in the midst of the unlink, it hides a file that is closed already, and never removes it. */
+static void remove_hidden(const struct worker *w, const char *name)
+{
+	int fd = openat(w->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *e;
+
+	while (dir && (e = readdir(dir))) {
+		if (!strncmp(e->d_name, ".fuse_hidden", 12))
+			unlinkat(fd, e->d_name, 0);
+	}
+	if (dir)
+		closedir(dir);
+	else if (fd >= 0)
+		close(fd);
+}
+
 /* A kernel does not wait for a close: libfuse may still have the file that was unlinked after it, under its hidden name. */
 static bool remove_emptied(const struct worker *w, const char *name)
 {
 	for (int i = 0; unlinkat(w->dir, name, AT_REMOVEDIR) < 0; i++) {
 		if (!opts.hidden || (errno != ENOTEMPTY && errno != EEXIST) || i == 5000)
 			return false;
+		if (i % 1000 == 999)
+			remove_hidden(w, name);
 		usleep(1000);
 	}
 	return true;

@@ -11,14 +11,15 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import source
 
 SKIPPED = 77  # meson's number for it
 
 
-def check(tool, build, path):
-    run = subprocess.run([tool, "--quiet", "-p", build, "--extra-arg=-Wno-unknown-warning-option", path],
+def check(tool, commands, build, path):
+    run = subprocess.run([tool, "--quiet", "-p", commands, "--extra-arg=-Wno-unknown-warning-option", path],
                          capture_output=True, text=True, check=False)
     found = []
     for name, line, text in re.findall(r"^([^\s:]+):(\d+):\d+: (?:error|warning): (.*)$", run.stdout,
@@ -38,10 +39,15 @@ def main():
         sys.exit(SKIPPED)
     with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as file:
         database = json.load(file)
-    paths = sorted({os.path.normpath(os.path.join(e["directory"], e["file"])) for e in database})
-    paths = [p for p in paths if os.path.relpath(p, source.ROOT).startswith(("src/", "preload/"))]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(lambda p: check(tool, build, p), paths))
+    commands = {}
+    for entry in database:
+        commands.setdefault(os.path.normpath(os.path.join(entry["directory"], entry["file"])), entry)
+    paths = sorted(p for p in commands if os.path.relpath(p, source.ROOT).startswith(("src/", "preload/")))
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Of a file that is compiled twice (for a test, too) the analyzer finds things the second time that are not there.
+        with open(os.path.join(folder, "compile_commands.json"), "w", encoding="utf-8") as file:
+            json.dump([commands[p] for p in paths], file)
+        results = list(pool.map(lambda p: check(tool, folder, build, p), paths))
     print(f"{len(paths)} files")
     # What is wrong in a header comes once for each file that includes it.
     source.finish(sorted({line for found in results for line in found}))
