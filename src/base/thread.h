@@ -28,7 +28,7 @@ int must_check thread_start(pthread_t *ret_thread, void *(*main)(void *arg), voi
 void thread_want_short_slices(void);
 
 /** autocancel - an int variable from thread_cancel_off(): the calling thread can be cancelled again as before when it leaves scope. */
-#define autocancel __attribute__((cleanup(thread_cancel_restore)))
+#define autocancel __attribute__((cleanup(thread_cancel_restore), unused))
 
 /** thread_cancel_off() - pthread_cancel(3) has no effect on the calling thread. Return: what thread_cancel_restore() wants. */
 static inline int must_check thread_cancel_off(void)
