@@ -102,15 +102,13 @@ static void *answer_in_a_hurry(void *arg)
 	return NULL;
 }
 
-/* A reset waits for all queues at once: as long as for one, and each request has its time. */
-static void test_reset_waits_once(void **state)
+/* A request hangs on each queue. */
+static struct rig *hung_rig(uint64_t drain_ns)
 {
 	struct device_config patient = config;
 	struct rig *rig;
-	pthread_t thread;
 
-	(void)state;
-	patient.drain_ns = 4 * NSEC_PER_SEC;
+	patient.drain_ns = drain_ns;
 	rig = rig_new(&patient, false);
 	assert_int_equal(rig_init(rig), 0);
 	rig_hold(rig, FUSE_GETATTR);
@@ -118,6 +116,16 @@ static void test_reset_waits_once(void **state)
 		hang_getattr(rig, i);
 	while (rig_count(rig, &rig->service->nr_held) < RIG_QUEUES)
 		usleep(1000);
+	return rig;
+}
+
+/* A reset waits for all queues at once: as long as for one, and each request has its time. */
+static void test_reset_waits_once(void **state)
+{
+	struct rig *rig = hung_rig(4 * NSEC_PER_SEC);
+	pthread_t thread;
+
+	(void)state;
 	assert_int_equal(pthread_create(&thread, NULL, answer_in_a_hurry, rig), 0);
 	device_reset(rig->dev);
 	pthread_join(thread, NULL);
@@ -153,22 +161,6 @@ static void test_no_control_thread(void **state)
 	rig_start(rig);
 	assert_int_equal(rig_init(rig), 0);
 	rig_free(rig);
-}
-
-static struct rig *hung_rig(uint64_t drain_ns)
-{
-	struct device_config patient = config;
-	struct rig *rig;
-
-	patient.drain_ns = drain_ns;
-	rig = rig_new(&patient, false);
-	assert_int_equal(rig_init(rig), 0);
-	rig_hold(rig, FUSE_GETATTR);
-	for (unsigned int i = 0; i < RIG_QUEUES; i++)
-		hang_getattr(rig, i);
-	while (rig_count(rig, &rig->service->nr_held) < RIG_QUEUES)
-		usleep(1000);
-	return rig;
 }
 
 static uint64_t stop_took_ns(struct rig *rig, unsigned int queue)

@@ -2,9 +2,11 @@
 """Processes of the mount tests: a device, and `fusewire mount` of it."""
 import contextlib
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
@@ -60,6 +62,22 @@ class Mount(Process):
         super().close()
         if is_mounted(self.at):
             subprocess.run(["umount", "-l", str(self.at)], check=False)
+
+
+@contextlib.contextmanager
+def mounted_device(make, *options):
+    """The device that make() gives for a socket, its mount and the folder of that; both have ended afterwards."""
+    with tempfile.TemporaryDirectory(prefix="fw-mount-") as name:
+        top = pathlib.Path(name)
+        os.environ["FW_MOUNT_DIR"] = name
+        (top / "mnt").mkdir()
+        device = make(top / "socket")
+        device.start()
+        with Mount(top / "socket", top / "mnt", *options) as m:
+            m.wait_ready()
+            yield device, m, top / "mnt"
+        device.join(10)
+        assert not device.is_alive() and not is_mounted(top / "mnt")
 
 
 def no_loop():

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """INTERRUPT through a mount, of a device that does not know the request yet: EAGAIN makes the kernel ask again."""
 import errno
-import os
-import pathlib
 import signal
 import struct
 import subprocess
 import sys
-import tempfile
 
 import pytest
 
-from mounting import Mount, is_mounted, no_fuse, wait_for
+from mounting import mounted_device, no_fuse, wait_for
 from backend import Backend, attr, by_opcode, good, init_out, nothing
 
 pytestmark = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
@@ -81,20 +78,11 @@ class Waiter:
 
 @pytest.fixture
 def mounted(request):
-    with tempfile.TemporaryDirectory(prefix="fw-mount-") as name:
-        top = pathlib.Path(name)
-        os.environ["FW_MOUNT_DIR"] = name
-        (top / "mnt").mkdir()
-        options, answers = request.param
-        device = Device(top / "socket", answers)
-        device.start()
-        with Mount(top / "socket", top / "mnt", *options) as m:
-            m.wait_ready()
-            yield device, top / "mnt"
-            assert m.end(signal.SIGTERM) == 0, m.text()
-        device.join(10)
-        assert not device.is_alive() and not is_mounted(top / "mnt")
-        assert device.opcodes[-1] == DESTROY
+    options, answers = request.param
+    with mounted_device(lambda path: Device(path, answers), *options) as (device, m, mnt):
+        yield device, mnt
+        assert m.end(signal.SIGTERM) == 0, m.text()
+    assert device.opcodes[-1] == DESTROY
 
 
 @pytest.mark.parametrize("mounted", [

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """More large READs of one queue than there is room for, at a device that takes its time: what is small goes past."""
-import os
-import pathlib
+import contextlib
 import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 
 import pytest
 
-from mounting import Mount, is_mounted, no_fuse, wait_for
+from mounting import mounted_device, no_fuse, wait_for
 from backend import Backend, attr, by_opcode, good, init_out
 
 pytestmark = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
@@ -83,18 +81,10 @@ class Device(Backend):
 
 @pytest.fixture
 def mounted(request):
-    with tempfile.TemporaryDirectory(prefix="fw-mount-") as name:
-        top = pathlib.Path(name)
-        os.environ["FW_MOUNT_DIR"] = name
-        (top / "mnt").mkdir()
-        device = Device(top / "socket")
-        device.start()
-        device.nr_queues = int(getattr(request, "param", "1"))
-        with Mount(top / "socket", top / "mnt", "--queues", str(device.nr_queues)) as m:
-            m.wait_ready()
-            yield m, device, top / "mnt"
-        device.join(10)
-        assert not device.is_alive() and not is_mounted(top / "mnt")
+    nr_queues = getattr(request, "param", "1")
+    with mounted_device(Device, "--queues", nr_queues) as (device, m, mnt):
+        device.nr_queues = int(nr_queues)
+        yield m, device, mnt
 
 
 class User:
@@ -109,29 +99,31 @@ class User:
         self.process.wait(20)
 
 
-def test_small_goes_past(mounted):
-    m, device, mnt = mounted
-    with User(mnt / "file", "reads") as user:
+@contextlib.contextmanager
+def held(device, mnt, jobs):
+    """All that a queue has room for is at the device, which answers nothing until the end; then all comes."""
+    with User(mnt / "file", jobs) as user:
         try:
             assert wait_for(lambda: len(device.held) >= 31, 20)
             # Others than these have come by now, and nobody has been answered.
             assert not wait_for(lambda: len(device.held) > 32, 1)
-            subprocess.run(["stat", str(mnt / "other")], check=True, timeout=10, stdout=subprocess.DEVNULL)
+            yield
         finally:
             device.let_go()
         assert user.wait(30) == 0
+
+
+def test_small_goes_past(mounted):
+    m, device, mnt = mounted
+    with held(device, mnt, "reads"):
+        subprocess.run(["stat", str(mnt / "other")], check=True, timeout=10, stdout=subprocess.DEVNULL)
     m.unmount()
 
 
 def test_all_come_with_writes_between(mounted):
     m, device, mnt = mounted
-    with User(mnt / "file", "both") as user:
-        try:
-            assert wait_for(lambda: len(device.held) >= 31, 20)
-            assert not wait_for(lambda: len(device.held) > 32, 1)
-        finally:
-            device.let_go()
-        assert user.wait(30) == 0
+    with held(device, mnt, "both"):
+        pass
     m.unmount()
 
 

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SIGTERM with a device that is slow, but answers: what the kernel has to write back arrives, however long that takes."""
 import contextlib
-import os
-import pathlib
 import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 
 import pytest
 
-from mounting import Mount, is_mounted, no_fuse
+from mounting import mounted_device, no_fuse
 from backend import Backend, attr, by_opcode, good, init_out
 
 pytestmark = pytest.mark.skipif(no_fuse() is not None, reason=str(no_fuse()))
@@ -77,22 +74,6 @@ class Refusing(Device):
 
 
 @contextlib.contextmanager
-def mounted(kind, *options):
-    """A device, its mount and the folder of that."""
-    with tempfile.TemporaryDirectory(prefix="fw-mount-") as name:
-        top = pathlib.Path(name)
-        os.environ["FW_MOUNT_DIR"] = name
-        (top / "mnt").mkdir()
-        device = kind(top / "socket")
-        device.start()
-        with Mount(top / "socket", top / "mnt", *options) as m:
-            m.wait_ready()
-            yield device, m, top / "mnt"
-        device.join(10)
-        assert not device.is_alive() and not is_mounted(top / "mnt")
-
-
-@contextlib.contextmanager
 def user(script, path, word):
     """A process with this script, which has said that it is up."""
     with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as p:
@@ -104,7 +85,7 @@ def user(script, path, word):
 
 
 def test_all_arrives():
-    with mounted(Device) as (device, m, mnt):
+    with mounted_device(Device) as (device, m, mnt):
         with user(DIRTY, mnt / "file", b"dirty\n"):
             m.process.send_signal(signal.SIGTERM)
             status = m.wait(SECONDS + 20)
@@ -113,7 +94,7 @@ def test_all_arrives():
 
 def test_what_never_arrives():
     """A device that answers somebody for ever, but nothing of the write-back, is given up."""
-    with mounted(Refusing, "--stop-timeout", "7") as (device, m, mnt):
+    with mounted_device(Refusing, "--stop-timeout", "7") as (device, m, mnt):
         with user(DIRTY, mnt / "file", b"dirty\n"), user(ASKING, mnt, b"up\n"):
             m.process.send_signal(signal.SIGTERM)
             status = m.wait(7 + 25)
