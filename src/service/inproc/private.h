@@ -157,8 +157,8 @@ struct inproc {
 	struct inproc_waiter *waiters;
 	struct request *requests; /* pending, in order */
 	struct request **requests_end;
-	struct inproc_note
-		*notes; /* pending, before the requests; one INTERRUPT for each of these at most */
+	/* Pending, before the requests; one INTERRUPT for each of these at most. */
+	struct inproc_note *notes;
 	struct inproc_note **notes_end;
 	unsigned int nr_pending;
 	bool alert; /* the guard looks */
